@@ -1,0 +1,1 @@
+"""Values and units that all rooms agree on. No behaviour beyond arithmetic."""

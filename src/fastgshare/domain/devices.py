@@ -1,0 +1,67 @@
+"""Devices: one GPU, the CPU, or an abstract one of 100 units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fastgshare.domain.errors import InvalidValue
+from fastgshare.domain.shares import Share
+
+
+class DeviceKind(StrEnum):
+    """What a device is made of."""
+
+    CPU = "cpu"
+    ABSTRACT = "abstract"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of a node.
+
+    sm_count: SMs; logical cores on the CPU; 100 on the abstract device.
+    mem_bytes: memory in bytes; 0 where it is not counted (abstract device).
+    sm_ids: for the CPU, the logical core number behind every SM index, in order; else empty.
+    """
+
+    id: str
+    kind: DeviceKind
+    sm_count: int
+    mem_bytes: int = 0
+    sm_ids: tuple[int, ...] = ()
+
+    @property
+    def sm_step(self) -> float:
+        """Percent of the device that one SM stands for: the grid of shares."""
+        return 100 / self.sm_count
+
+    def nearest_sm(self, sm_partition: float) -> tuple[float, float]:
+        """The grid's nearest values below and above a percentage (equal when it lies on the grid)."""
+        steps = sm_partition / self.sm_step
+        low = max(1, math.floor(steps + 1e-6))
+        high = min(self.sm_count, max(1, math.ceil(steps - 1e-6)))
+        return round(low * self.sm_step, 6), round(high * self.sm_step, 6)
+
+    def check(self, share: Share) -> None:
+        """Raise `InvalidValue` if the share is off the grid (naming the two nearest) or too large in memory."""
+        below, above = self.nearest_sm(share.sm_partition)
+        if abs(share.sm_partition - below) > 1e-3 and abs(share.sm_partition - above) > 1e-3:
+            raise InvalidValue(
+                "sm_partition",
+                share.sm_partition,
+                f"multiples of {self.sm_step:g} on device {self.id} ({self.sm_count} SMs); "
+                f"nearest: {below:g} and {above:g}",
+            )
+        if self.mem_bytes and share.mem_bytes > self.mem_bytes:
+            raise InvalidValue(
+                "mem_bytes", share.mem_bytes, f"at most the {self.mem_bytes} bytes of device {self.id}"
+            )
+
+    def sms_of(self, sm_offset: float, sm: float) -> tuple[int, ...]:
+        """SM indices (CPU: logical core numbers) of the range [sm_offset, sm_offset + sm) in percent."""
+        first = round(sm_offset / self.sm_step)
+        last = round((sm_offset + sm) / self.sm_step)
+        indices = range(first, last)
+        return tuple(self.sm_ids[i] for i in indices) if self.sm_ids else tuple(indices)

@@ -1,0 +1,51 @@
+"""The one exception tree. Everything the project raises on purpose derives from `FastGShareError`."""
+
+from __future__ import annotations
+
+
+class FastGShareError(Exception):
+    """Base of all errors raised on purpose; its text is one clear sentence for a person."""
+
+
+class InvalidValue(FastGShareError):
+    """A value from outside is not allowed. Names the field, the value and what is allowed."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field}: {value!r} is not allowed; allowed: {allowed}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+
+class NotFound(FastGShareError):
+    """Nothing of that name is known here."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"{kind} {name!r} does not exist")
+        self.kind = kind
+        self.name = name
+
+
+class NoPlacement(FastGShareError):
+    """A set of shares has no place on the devices at hand; the text says why."""
+
+
+class InstanceFailed(FastGShareError):
+    """An instance could not start, or ended by itself; the text carries its last words."""
+
+    def __init__(self, instance_id: str, reason: str) -> None:
+        super().__init__(f"instance {instance_id}: {reason}")
+        self.instance_id = instance_id
+        self.reason = reason
+
+
+class InstanceLost(InstanceFailed):
+    """An instance went away while it worked on a batch; the batch may be sent elsewhere."""
+
+
+class DaemonUnavailable(FastGShareError):
+    """The node daemon does not answer."""
+
+
+class WireError(FastGShareError):
+    """Bytes from a peer do not follow the protocol; the connection is to be closed."""
