@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from fastgshare.domain.deployments import Deployment
 from fastgshare.domain.devices import Device
 from fastgshare.domain.functions import Function
 from fastgshare.domain.instances import Instance, InstanceStatus
@@ -66,13 +67,13 @@ class Functions(Protocol):
     """The functions a user has deployed, and how many replicas each shall have; outlives the process."""
 
     def put(self, function: Function, replicas: int) -> None:
-        """Store or replace a function."""
+        """Store a function, or replace the one of that name (its creation time stays)."""
 
-    def get(self, name: str) -> tuple[Function, int]:
-        """A function and its wanted replicas. Raises `NotFound`."""
+    def get(self, name: str) -> Deployment:
+        """Raises `NotFound`."""
 
     def remove(self, name: str) -> None:
         """Forget a function. Raises `NotFound`."""
 
-    def all(self) -> Sequence[tuple[Function, int]]:
-        """All functions with their wanted replicas, by name."""
+    def all(self) -> Sequence[Deployment]:
+        """All deployments, by name."""
