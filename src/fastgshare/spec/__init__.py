@@ -1,0 +1,1 @@
+"""Untrusted text to domain values, once: functions.yaml, OpenFaaS JSON, annotations."""

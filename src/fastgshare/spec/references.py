@@ -1,0 +1,103 @@
+"""References to models and handlers: their forms, where they lie, and whether they are there.
+
+A model is a path or ``package:resource``; a handler is ``path.py:attribute`` or ``module:attribute``. Packages are
+found without being imported, so that nothing of them runs where a function is only checked.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Final
+
+from fastgshare.domain.functions import Function
+from fastgshare.spec.problems import Problem
+
+_NAME: Final = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_RESOURCE: Final = re.compile(rf"({_NAME}):([^:]+)")
+_HANDLER: Final = re.compile(rf"(.+):({_NAME})", re.DOTALL)
+_MODEL_FORMS: Final = "path of a model file, or package:resource"
+_HANDLER_FORMS: Final = "path.py:attribute or module:attribute"
+
+
+def resolve_model(model: str, base: Path | None) -> str:
+    """A model reference with its path, if it is one, resolved against `base`. Raises `InvalidValue`."""
+    if not model.strip() or "\0" in model:
+        raise Problem(("model",), model, _MODEL_FORMS)
+    if base is None or _RESOURCE.fullmatch(model):
+        return model
+    return str((base / model).resolve())
+
+
+def is_absolute(model: str) -> bool:
+    """Whether a model reference means the same from every folder."""
+    return _RESOURCE.fullmatch(model) is not None or Path(model).is_absolute()
+
+
+def resolve_handler(handler: str, base: Path | None) -> str:
+    """A handler reference with its path, if it has one, resolved against `base`. Raises `InvalidValue`."""
+    source, attribute = split_handler(handler)
+    if base is None or not source.endswith(".py"):
+        return handler
+    return f"{(base / source).resolve()}:{attribute}"
+
+
+def split_handler(handler: str) -> tuple[str, str]:
+    """Path or module of a handler, and the attribute in it. Raises `InvalidValue`."""
+    match = _HANDLER.fullmatch(handler)
+    if match is None or "\0" in handler or not (match[1].endswith(".py") or re.fullmatch(_NAME, match[1])):
+        raise Problem(("handler",), handler, _HANDLER_FORMS)
+    return match[1], match[2]
+
+
+def model_path(model: str) -> Path:
+    """The file behind a model reference. Raises `InvalidValue` if the package or the file is not there."""
+    match = _RESOURCE.fullmatch(model)
+    path = Path(model) if match is None else _folder(match[1], model) / match[2]
+    if not path.is_file():
+        raise Problem(("model",), model, f"{_MODEL_FORMS}; there is no file {path}")
+    return path
+
+
+def check(function: Function) -> None:
+    """Raise `InvalidValue` unless the files behind a function's model and handler are there."""
+    if function.model is not None:
+        model_path(function.model)
+    if function.handler is not None:
+        _check_handler(function.handler)
+
+
+def _check_handler(handler: str) -> None:
+    source, _ = split_handler(handler)
+    if source.endswith(".py"):
+        if not Path(source).is_file():
+            raise Problem(("handler",), handler, f"{_HANDLER_FORMS}; there is no file {source}")
+    elif _find(source) is None:
+        raise Problem(("handler",), handler, f"{_HANDLER_FORMS}; module {source} is not installed")
+
+
+def _folder(package: str, model: str) -> Path:
+    """Folder of a package. A package may have several (namespace packages); the first is taken."""
+    spec = _find(package)
+    if spec is None:
+        raise Problem(("model",), model, f"{_MODEL_FORMS}; package {package} is not installed")
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    if spec.origin is None:
+        raise Problem(("model",), model, f"{_MODEL_FORMS}; {package} has no folder")
+    return Path(spec.origin).parent
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """The spec of a module, its parents found but not imported."""
+    path: list[str] | None = None
+    spec: ModuleSpec | None = None
+    name = ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = PathFinder.find_spec(name, path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or ())
+    return spec
