@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
+from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.units import parse_bytes
 from fastgshare.spec.numbers import number, whole
 
@@ -17,7 +18,10 @@ def _mem_bytes(size: object) -> int:
         raise ValueError("a size")
     if isinstance(size, int) or size.strip().isdecimal():
         return whole(size)
-    return parse_bytes("mem", size)
+    try:
+        return parse_bytes("mem", size)
+    except InvalidValue:
+        raise ValueError("a size") from None
 
 
 Number = Annotated[Decimal, PlainValidator(number)]

@@ -16,7 +16,7 @@ def number(text: object) -> Decimal:
         value = Decimal(str(text).strip())
     except InvalidOperation:
         raise ValueError("a number") from None
-    if not value.is_finite() or abs(value) > 10**18 or value.adjusted() < -40:
+    if not value.is_finite() or abs(value) > 10**18 or value.adjusted() < -330:
         raise ValueError("a finite number")
     return value
 
@@ -36,8 +36,9 @@ def scaled(value: Decimal, digits: int) -> float:
 
 def written(value: float, digits: int) -> str:
     """The decimal text of `value` x 10**digits, from which `scaled` gives back exactly `value`."""
-    text = format(Decimal(repr(value)).scaleb(digits), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    decimal = Decimal(repr(value)).scaleb(digits)
+    text = format(decimal, "f") if decimal.adjusted() >= -6 else str(decimal)
+    return text.rstrip("0").rstrip(".") if "." in text and "E" not in text else text
 
 
 def plain(text: str) -> int | float | str:
