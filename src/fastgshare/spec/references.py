@@ -54,10 +54,11 @@ def split_handler(handler: str) -> tuple[str, str]:
 def model_path(model: str) -> Path:
     """The file behind a model reference. Raises `InvalidValue` if the package or the file is not there."""
     match = _RESOURCE.fullmatch(model)
-    path = Path(model) if match is None else _folder(match[1], model) / match[2]
-    if not path.is_file():
-        raise Problem(("model",), model, f"{_MODEL_FORMS}; there is no file {path}")
-    return path
+    paths = [Path(model)] if match is None else [folder / match[2] for folder in _folders(match[1], model)]
+    for path in paths:
+        if path.is_file():
+            return path
+    raise Problem(("model",), model, f"{_MODEL_FORMS}; there is no file {' or '.join(map(str, paths))}")
 
 
 def check(function: Function) -> None:
@@ -77,16 +78,14 @@ def _check_handler(handler: str) -> None:
         raise Problem(("handler",), handler, f"{_HANDLER_FORMS}; module {source} is not installed")
 
 
-def _folder(package: str, model: str) -> Path:
-    """Folder of a package. A package may have several (namespace packages); the first is taken."""
+def _folders(package: str, model: str) -> list[Path]:
+    """Folders of a package (namespace packages have several)."""
     spec = _find(package)
     if spec is None:
         raise Problem(("model",), model, f"{_MODEL_FORMS}; package {package} is not installed")
     if spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))
-    if spec.origin is None:
-        raise Problem(("model",), model, f"{_MODEL_FORMS}; {package} has no folder")
-    return Path(spec.origin).parent
+        return [Path(location) for location in spec.submodule_search_locations]
+    return [Path(spec.origin or "").parent]
 
 
 def _find(module: str) -> ModuleSpec | None:
