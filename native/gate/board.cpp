@@ -1,0 +1,41 @@
+// The daemon's side of the shared memory: the ordering that Python cannot express.
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "gate_state.h"
+
+using namespace fastgate;
+
+void fg_publish(void* board, uint32_t index, const void* content) {
+  if (index >= kCells) return;
+  Cell* cell = &static_cast<Board*>(board)->cell[index];
+  uint32_t seq = __atomic_load_n(&cell->seq, __ATOMIC_RELAXED) | 1;
+  __atomic_store_n(&cell->seq, seq, __ATOMIC_RELAXED);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  constexpr size_t skipped = sizeof(cell->seq);
+  memcpy(reinterpret_cast<char*>(cell) + skipped, static_cast<const char*>(content) + skipped,
+         sizeof(Cell) - skipped);
+  __atomic_store_n(&cell->seq, seq + 1, __ATOMIC_RELEASE);
+  syscall(SYS_futex, &cell->seq, FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
+}
+
+void fg_announce(void* at, uint64_t heartbeat_ns, uint64_t alive, uint64_t wanting, uint32_t hungry) {
+  Board* board = static_cast<Board*>(at);
+  __atomic_store_n(&board->heartbeat_ns, heartbeat_ns, __ATOMIC_RELEASE);
+  __atomic_store_n(&board->wanting, wanting, __ATOMIC_RELEASE);
+  __atomic_store_n(&board->hungry, hungry, __ATOMIC_RELEASE);
+  __atomic_store_n(&board->alive, alive, __ATOMIC_RELEASE);
+}
+
+int fg_read_page(const void* at, void* out) {
+  const Page* page = static_cast<const Page*>(at);
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    uint32_t before = __atomic_load_n(&page->seq, __ATOMIC_ACQUIRE);
+    memcpy(out, page, offsetof(Page, holds));
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (!(before & 1) && __atomic_load_n(&page->seq, __ATOMIC_RELAXED) == before) return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,63 @@
+// The token client: C ABI of libfastgate.so.
+//
+// An instance opens a gate, and then, on one worker thread: acquires a token for a burst of device work,
+// works, continues or returns it. While a token is valid a check costs no system call. No function throws or
+// exits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define FG_API extern "C" __attribute__((visibility("default")))
+
+struct fg_gate;
+
+enum fg_result {
+  FG_OK = 0,
+  FG_TIMEOUT = 1,
+  FG_EVICTED = -1,  // the daemon has taken this instance off the device
+  FG_MISUSE = -2,   // acquire while holding, or continue while not
+};
+
+// Registers with the daemon at `socket_path`; waits up to `timeout_ns` to be admitted.
+// Returns null and writes one sentence to `error` if that fails.
+FG_API fg_gate* fg_open(const char* socket_path, const char* instance_id, uint64_t timeout_ns, char* error,
+                        size_t error_size);
+FG_API void fg_close(fg_gate* gate);
+
+// Blocks until a burst of about `burst_ns` may start (0: work that can stop at any moment).
+FG_API int fg_acquire(fg_gate* gate, uint64_t burst_ns, uint64_t timeout_ns);
+
+// Between two bursts: FG_OK if the next may start under the same hold, FG_TIMEOUT if the token must be
+// returned.
+FG_API int fg_continue(fg_gate* gate, uint64_t burst_ns);
+
+// fg_continue, or else returns the token and acquires the next one.
+FG_API int fg_checkpoint(fg_gate* gate, uint64_t burst_ns, uint64_t timeout_ns);
+
+// Returns the token; `more` says that further work is waiting already.
+FG_API void fg_release(fg_gate* gate, int more);
+
+// 1 while the token held is valid. The fast path: one clock read, no system call.
+FG_API int fg_valid(const fg_gate* gate);
+
+// Sleeps while the token is valid: work that can stop at any moment, but does nothing.
+FG_API void fg_hold(fg_gate* gate);
+
+FG_API void fg_report_burst(fg_gate* gate, uint64_t burst_ns);
+FG_API uint64_t fg_expiry_ns(const fg_gate* gate);
+FG_API uint64_t fg_latency_ns(const fg_gate* gate);
+
+// Sizes and offsets of the shared structures, so that other languages can check their mirror of them.
+FG_API size_t fg_layout(uint32_t* out, size_t capacity);
+
+// For the daemon's side. The board belongs to the caller.
+//
+// Writes a cell's content (its seq is ignored) so that readers see all or nothing of it, and wakes its
+// instance.
+FG_API void fg_publish(void* board, uint32_t index, const void* cell);
+// Sign of life and masks; see layout.h.
+FG_API void fg_announce(void* board, uint64_t heartbeat_ns, uint64_t alive, uint64_t wanting,
+                        uint32_t hungry);
+// Copies a page's head (what lies before the ring of holds), whole; 0 if its writer died in the middle.
+FG_API int fg_read_page(const void* page, void* out);

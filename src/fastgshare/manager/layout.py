@@ -1,0 +1,130 @@
+"""The shared memory of a device in Python: mirrors native/gate/layout.h, and a test compares the two."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fastgshare.manager.tokens import MAX_LOANS, Loan
+
+VERSION: Final = 1
+CELLS: Final = 64
+HOLDS: Final = 256
+BOARD_MAGIC: Final = 0x44424746
+HELLO_MAGIC: Final = 0x494C4746
+
+# Native alignment ("@") makes struct copy whole words, so that a reader in another process sees no half of one.
+BOARD_HEAD: Final = struct.Struct("@IHHQQQQII16x")
+CELL_HEAD: Final = struct.Struct("@IIQQQQQQIIII")
+LOAN: Final = struct.Struct("@QQQQII")
+CELL_SIZE: Final = 448
+BOARD_SIZE: Final = BOARD_HEAD.size + CELLS * CELL_SIZE
+PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQ48x")
+PAGE_SIZE: Final = PAGE_HEAD.size + HOLDS * 16
+HOLD: Final = struct.Struct("@QQ")
+HELLO: Final = struct.Struct("@IHHII112s")
+ANSWER: Final = struct.Struct("@IHHII112s")
+
+ALIVE: Final = 1
+CERTIFIED: Final = 2
+EVICTED: Final = 4
+
+REGISTER: Final = 1
+READOPT: Final = 2
+WELCOME: Final = 1
+ADOPTED: Final = 2
+REFUSED: Final = 4
+
+STATE_HOLD: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What one instance is granted: all times in nanoseconds, SMs in milli-percent. See `Cell` in layout.h."""
+
+    epoch_ns: int
+    window_ns: int
+    slot_start_ns: int
+    slot_end_ns: int
+    limit_ns: int
+    burst_ns: int
+    sm_offset: int
+    sm: int
+
+    def pack(self, flags: int, loans: Sequence[Loan]) -> bytes:
+        """The cell's bytes."""
+        head = CELL_HEAD.pack(
+            *(0, flags, self.epoch_ns, self.window_ns, self.slot_start_ns, self.slot_end_ns, self.limit_ns),
+            *(self.burst_ns, self.sm_offset, self.sm, len(loans), 0),
+        )
+        body = b"".join(LOAN.pack(x.start_ns, x.end_ns, x.until_ns, x.lenders, x.sm_offset, 0) for x in loans)
+        return (head + body).ljust(CELL_SIZE, b"\0")
+
+
+EMPTY_CELL: Final = bytes(CELL_SIZE)
+assert CELL_HEAD.size + MAX_LOANS * LOAN.size <= CELL_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class PageHead:
+    """What an instance says of itself. See `Page` in layout.h."""
+
+    state: int
+    sm_lo: int
+    sm_hi: int
+    waiting_for: int
+    demand: bool
+    hold_start_ns: int
+    burst_start_ns: int
+    charged_ns: int
+    demand_since_ns: int
+    held_ns: int
+    loan_ns: int
+    demand_ns: int
+    grants: int
+    longest_burst_ns: int
+    owed_ns: int
+    hold_count: int
+    hold_is_loan: bool
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray) -> PageHead:
+        """Read the head of a page."""
+        fields = PAGE_HEAD.unpack_from(data)
+        word, waiting_for, demand = fields[5:8]
+        hold_start, burst_start, charged, demand_since, held, loan, demand_ns, grants, longest, owed = fields[8:18]
+        return cls(
+            *(word & 0xFF, word >> 8 & 0xFFFFFF, word >> 32 & 0xFFFFFF, waiting_for, bool(demand)),
+            *(hold_start, burst_start, charged, demand_since, held, loan, demand_ns, grants, longest, owed),
+            *(fields[20], bool(fields[21])),
+        )
+
+    @property
+    def holding(self) -> bool:
+        """Whether it holds a token."""
+        return self.state == STATE_HOLD
+
+    def held_at(self, now_ns: int) -> int:
+        """Time held so far, the present hold included."""
+        return self.held_ns + (max(0, now_ns - self.charged_ns) if self.holding else 0)
+
+    def demand_at(self, now_ns: int) -> int:
+        """Time in which it had work so far."""
+        return self.demand_ns + (max(0, now_ns - self.demand_since_ns) if self.demand_since_ns else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One stretch of time in which an instance held a token."""
+
+    start_ns: int
+    end_ns: int
+    loan: bool
+
+
+def parse_hold(entry: bytes) -> Hold:
+    """Read one entry of a page's ring."""
+    start_ns, end_ns = HOLD.unpack(entry)
+    return Hold(start_ns, end_ns, bool(end_ns & 1))
