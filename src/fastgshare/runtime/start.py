@@ -1,0 +1,113 @@
+"""The start contract: what HELLO says, and an instance built from it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from fastgshare.domain.errors import InvalidValue
+from fastgshare.domain.functions import Function
+from fastgshare.manager.gate import Gate
+from fastgshare.runtime.bursts import Bursts
+from fastgshare.runtime.handlers import Context
+from fastgshare.runtime.loading import Handler, load_handler
+from fastgshare.runtime.models import Backend, Model
+from fastgshare.runtime.resources import locate
+from fastgshare.runtime.turns import Turn
+from fastgshare.spec import functions
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What an instance is and has. threads: of a model. spin: whether they wait busily. mem_bytes: 0 for no cap."""
+
+    instance_id: str
+    function: Function
+    threads: int
+    spin: bool
+    daemon_socket: Path | None
+    mem_bytes: int
+
+
+def parse_start(document: Mapping[str, object]) -> Start:
+    """What the document of a HELLO says. Raises `InvalidValue` naming the field."""
+    socket_path = document.get("daemon_socket")
+    threads = _typed(document, "threads", int)
+    if threads < 1:
+        raise InvalidValue("threads", threads, "1 or more")
+    return Start(
+        instance_id=_typed(document, "instance_id", str),
+        function=functions.load(_typed(document, "function", dict)),
+        threads=threads,
+        spin=_typed(document, "spin", bool),
+        daemon_socket=None if socket_path is None else Path(_typed(document, "daemon_socket", str)),
+        mem_bytes=_typed(document, "mem_bytes", int),
+    )
+
+
+def _typed(document: Mapping[str, object], field: str, expected: type[_T]) -> _T:
+    value = document.get(field)
+    if type(value) is not expected:
+        raise InvalidValue(field, value, f"a value of type {expected.__name__}")
+    return value
+
+
+def open_gate(start: Start) -> Gate | None:
+    """The gate to the device, if the start names a node daemon. Raises `DaemonUnavailable`."""
+    return None if start.daemon_socket is None else Gate(start.daemon_socket, start.instance_id)
+
+
+def build(start: Start, logger: logging.Logger) -> tuple[Handler, Turn]:
+    """Load the model and construct the handler. Raises `InvalidValue` in one clear sentence."""
+    function = start.function
+    turn = Turn(Bursts(function.burst_s), _warm_up_clock(start.threads))
+    opener = _Opener(start, turn)
+    model = None if function.model is None else opener(function.model)
+    if function.handler is not None:
+        context = Context(model, function.env, start.threads, logger, opener)
+        return load_handler(function.handler, context), turn
+    from fastgshare.runtime.tensors import TensorHandler
+
+    assert model is not None  # a function has a model, a handler, or both
+    tensors = TensorHandler(model)
+    return Handler(None, tensors.handle, tensors.sample), turn
+
+
+def _warm_up_clock(threads: int) -> Callable[[], float]:
+    """For one thread the time it computed: what it waited for a core that others used meanwhile is no burst."""
+    return time.process_time if threads == 1 else time.monotonic
+
+
+@cache
+def _backend() -> Backend:
+    """Imported when the first model is opened: plain handlers do without, and numpy reads its thread settings then."""
+    from fastgshare.runtime.onnx_backend import OnnxBackend
+
+    return OnnxBackend()
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Opens models for one instance: on its threads, under its turn."""
+
+    start: Start
+    turn: Turn
+
+    def __call__(self, ref: str) -> Model:
+        path = locate("model", ref)
+        backend = _backend()
+        try:
+            session = backend.open(path, threads=self.start.threads, spin=self.start.spin)
+        except MemoryError as error:
+            allowed = f"a model that fits into the share's mem of {self.start.mem_bytes} bytes ({error})"
+            raise InvalidValue("model", ref, allowed) from error
+        except ValueError as error:
+            raise InvalidValue("model", ref, f"a valid ONNX model ({error})") from error
+        return Model(ref, session, self.turn)
