@@ -6,6 +6,7 @@ import csv
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from fastgshare.domain.ledger import LedgerEntry
 from fastgshare.manager.layout import Hold
 
 COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
+_columns: Final = attrgetter(*COLUMNS)
 LARGEST_FILE_BYTES: Final = 16 * 2**20
 KEPT_ENTRIES: Final = 16_384
 
@@ -109,8 +111,4 @@ class Books:
             writer = csv.writer(file)
             if fresh:
                 writer.writerow(COLUMNS)
-            writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
-
-
-def _cell(value: object) -> object:
-    return f"{value:.6f}" if isinstance(value, float) else value
+            writer.writerows(map(_columns, rows))

@@ -23,6 +23,9 @@ LATE_NS: Final = 1_000_000
 UNDECLARED_HANG_NS: Final = 1_000_000_000
 
 
+NO_TIME: Final = layout.Timing(0, 1, 0, 0, 0, 0, 0, 0)
+
+
 @dataclass(slots=True)
 class Checked:
     """When an instance's CPU time was last held against its tokens, and what both were."""
@@ -50,6 +53,7 @@ class Seat:
     pidfd: int = -1
     socket_fd: int = -1
     wanting: bool = False
+    timing: layout.Timing = NO_TIME
     loans: tuple[Loan, ...] = ()
     published: bytes = b""
     booked_demand_ns: int = 0
@@ -78,7 +82,7 @@ class Seat:
         share = Share(percent(sm), request, max(request, limit))
         return cls(instance_id, pid, share, rect, burst_ns, published=cell)
 
-    def timing(self, epoch_ns: int, window_ns: int) -> layout.Timing:
+    def timing_in(self, epoch_ns: int, window_ns: int) -> layout.Timing:
         """Its share in the units of the wire, for a window."""
         rect = self.rect
         start = round(rect.quota_offset * window_ns) if rect else 0
@@ -89,9 +93,9 @@ class Seat:
             *(milli(rect.sm_offset) if rect else 0, milli(rect.sm if rect else self.share.sm_partition)),
         )
 
-    def entry(self, timing: layout.Timing) -> Entry:
+    def entry(self) -> Entry:
         """The instance as the token policy sees it."""
-        t = timing
+        t = self.timing
         return Entry(
             *(self.index, t.sm_offset, t.sm, t.slot_start_ns, t.slot_end_ns, t.limit_ns, t.burst_ns, self.wanting)
         )
@@ -117,13 +121,13 @@ class Seat:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
 
-def outside(seat: Seat, now_ns: int, timing: layout.Timing) -> bool:
+def outside(seat: Seat, now_ns: int) -> bool:
     """Whether an honest instance cannot be at work now: its time has been over for longer than it may overrun.
 
     Nothing that the instance says of itself enters here but that it holds; so a liar only accuses itself.
     """
     from_ns = now_ns - seat.hang_ns - LATE_NS
-    return all(_misses(start, end, from_ns, now_ns, timing) for start, end in _intervals(seat.loans, timing))
+    return all(_misses(a, b, from_ns, now_ns, seat.timing) for a, b in _intervals(seat.loans, seat.timing))
 
 
 def _intervals(loans: Iterable[Loan], timing: layout.Timing) -> list[tuple[int, int]]:

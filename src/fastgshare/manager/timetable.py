@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -127,32 +127,35 @@ class Timetable:
         needs = [(s.burst_ns, s.share.quota_request) for s in self.seats.values() if s.rect]
         wanted = self._fixed_window or window_for(needs, BASE_WINDOW_NS)
         if wanted != self.window_ns:
-            self._book(now_ns, now_ns)
+            self._book(self._heads(), now_ns, now_ns)
             self.window_ns, self.epoch_ns, self._booked_window = wanted, now_ns, 0
         self.replan(now_ns)
 
     def replan(self, now_ns: int) -> None:
         """Lend what is idle to those with work, by what their pages say now, and publish what changed."""
-        seated = [s for s in self.seats.values() if s.index >= 0]
+        seated = self._seated()
         for seat in seated:
             head = self.memory.page(seat.index)
             seat.wanting = head is not None and head.demand
-        timings = {s.index: s.timing(self.epoch_ns, self.window_ns) for s in seated}
+            seat.timing = seat.timing_in(self.epoch_ns, self.window_ns)
         pinned = self.device.kind is DeviceKind.CPU
-        entries = [s.entry(timings[s.index]) for s in seated]
+        entries = [s.entry() for s in seated]
         loans, self._hungry = plan_loans(entries, self.window_ns, pinned=pinned, turn=self._turn)
         for seat in seated:
             seat.loans = loans.get(seat.index, ())
             flags = layout.ALIVE | (layout.CERTIFIED if seat.rect else 0)
-            cell = timings[seat.index].pack(flags, seat.loans)
+            cell = seat.timing.pack(flags, seat.loans)
             if cell != seat.published:
                 seat.published = cell
                 self.memory.publish(seat.index, cell)
         self.announce(now_ns)
 
+    def _seated(self) -> list[Seat]:
+        return [s for s in self.seats.values() if s.index >= 0]
+
     def announce(self, now_ns: int) -> None:
         """Give a sign of life."""
-        seated = [s for s in self.seats.values() if s.index >= 0]
+        seated = self._seated()
         alive = sum(1 << s.index for s in seated) | self._inherited
         wanting = sum(1 << s.index for s in seated if s.wanting)
         self.memory.announce(now_ns, alive, wanting, self._hungry)
@@ -161,32 +164,33 @@ class Timetable:
 
     def look(self, now_ns: int) -> None:
         """React to what instances say: plan anew if the set of those with work has changed, suspect who overruns."""
-        changed = False
-        for seat in self.seats.values():
-            if seat.index < 0:
-                continue
-            head = self.memory.page(seat.index)
-            if head is None:
-                continue
-            changed |= head.demand != seat.wanting
-            self._suspect(seat, head, now_ns)
-        if changed:
-            self.replan(now_ns)
+        self._judge(self._heads(), now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Once a window: sign of life, ledger, whose turn it is, who computes without a token."""
         window = (now_ns - self.epoch_ns) // self.window_ns
         self.announce(now_ns)
-        self.look(now_ns)
+        heads = self._heads()
         if window > self._booked_window:
-            self._book(self.epoch_ns + window * self.window_ns, now_ns)
+            self._book(heads, self.epoch_ns + window * self.window_ns, now_ns)
             self._booked_window = window
-        if self._hungry and window % TURN_WINDOWS == 0:
-            self._turn += 1
-            self.replan(now_ns)
+            if self._hungry and window % TURN_WINDOWS == 0:
+                self._turn += 1
+                self.replan(now_ns)
+        self._judge(heads, now_ns)
         if self.device.kind is DeviceKind.CPU:
-            for seat in self.seats.values():
-                self._compare_cpu(seat, now_ns)
+            for seat, head in heads:
+                self._compare_cpu(seat, head, now_ns)
+
+    def _heads(self) -> list[tuple[Seat, layout.PageHead]]:
+        read = ((seat, self.memory.page(seat.index)) for seat in self._seated())
+        return [(seat, head) for seat, head in read if head is not None]
+
+    def _judge(self, heads: Sequence[tuple[Seat, layout.PageHead]], now_ns: int) -> None:
+        for seat, head in heads:
+            self._suspect(seat, head, now_ns)
+        if any(head.demand != seat.wanting for seat, head in heads):
+            self.replan(now_ns)
 
     def next_tick_ns(self, now_ns: int) -> int:
         """When `tick` is due next: at the end of the window."""
@@ -202,19 +206,14 @@ class Timetable:
         if not self.seats:
             _, _, self.epoch_ns, self.window_ns, *_ = layout.CELL_HEAD.unpack_from(cell)
 
-    def _book(self, end_ns: int, now_ns: int) -> None:
+    def _book(self, heads: Sequence[tuple[Seat, layout.PageHead]], end_ns: int, now_ns: int) -> None:
         """Book what has passed since the last booking, up to `end_ns`."""
         start_ns = self.epoch_ns + self._booked_window * self.window_ns
-        if end_ns <= start_ns:
-            return
-        for seat in self.seats.values():
-            if seat.index >= 0:
-                self._book_seat(seat, start_ns, end_ns, now_ns)
+        if end_ns > start_ns:
+            for seat, head in heads:
+                self._book_seat(seat, head, start_ns, end_ns, now_ns)
 
-    def _book_seat(self, seat: Seat, start_ns: int, end_ns: int, now_ns: int) -> None:
-        head = self.memory.page(seat.index)
-        if head is None:
-            return
+    def _book_seat(self, seat: Seat, head: layout.PageHead, start_ns: int, end_ns: int, now_ns: int) -> None:
         holds = self.memory.holds(seat.index, head, start_ns)
         if head.holding:
             holds.append(layout.Hold(head.hold_start_ns, now_ns, head.hold_is_loan))
@@ -230,7 +229,7 @@ class Timetable:
         self.books.add(entry)
 
     def _suspect(self, seat: Seat, head: layout.PageHead, now_ns: int) -> None:
-        if seat.fenced or not outside(seat, now_ns, seat.timing(self.epoch_ns, self.window_ns)):
+        if seat.fenced or not outside(seat, now_ns):
             return
         if not head.holding:
             seat.suspect_since_ns = 0
@@ -239,14 +238,11 @@ class Timetable:
         elif now_ns - seat.suspect_since_ns >= self.window_ns:
             seat.kill("at work for more than a window beyond its time and its longest burst")
 
-    def _compare_cpu(self, seat: Seat, now_ns: int) -> None:
+    def _compare_cpu(self, seat: Seat, head: layout.PageHead, now_ns: int) -> None:
         """Fence who computes without a token: twice in a row, more CPU time than its tokens and its server explain."""
         last = seat.checked
-        if seat.index < 0 or seat.fenced or now_ns - last.at_ns < CPU_CHECK_NS:
-            return
-        head = self.memory.page(seat.index)
-        if head is None or head.grants == 0:
-            return  # still loading: no token yet
+        if seat.fenced or head.grants == 0 or now_ns - last.at_ns < CPU_CHECK_NS:
+            return  # without a grant yet it is still loading
         held, cpu = head.held_at(now_ns), seat.cpu_ns()
         seat.checked = Checked(now_ns, cpu, held)
         if not last.at_ns:

@@ -67,6 +67,29 @@ class _Taken:
     owner: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of every window that an entry could borrow, on SMs from `lo`; bursts have to end by until_ns."""
+
+    start_ns: int
+    end_ns: int
+    until_ns: int
+    lo: int
+
+    @property
+    def room_ns(self) -> int:
+        """Longest burst that fits."""
+        return self.until_ns - self.start_ns
+
+    def without(self, start_ns: int, end_ns: int) -> list[_Piece]:
+        """What is left when [start_ns, end_ns) is used otherwise; what comes before has to end by then."""
+        if end_ns <= self.start_ns or self.end_ns <= start_ns:
+            return [self]
+        before = _Piece(self.start_ns, start_ns, start_ns, self.lo)
+        after = _Piece(end_ns, self.end_ns, self.until_ns, self.lo)
+        return [p for p in (before, after) if p.start_ns < p.end_ns]
+
+
 Span = tuple[int, int]
 
 
@@ -119,24 +142,22 @@ def _in_turn(entries: Sequence[Entry], turn: int) -> list[Entry]:
 def _lend_to(
     entry: Entry, budget: int, taken: Sequence[_Taken], idle: Sequence[Entry], window_ns: int, pinned: bool
 ) -> tuple[Loan, ...]:
-    """The most time that is free for `entry`, on one SM range, within `budget`; its own range if that is as good."""
-    best: list[tuple[Span, int]] = []
-    best_lo, best_ns = entry.sm_offset, -1
-    for lo in _offsets(entry, taken, pinned):
-        spans = _free_spans(entry, lo, taken, window_ns)
-        free_ns = min(budget, sum(end - start for (start, end), _ in spans))
-        if free_ns > best_ns:
-            best, best_lo, best_ns = spans, lo, free_ns
-    longest_first = sorted(best, key=lambda item: item[0][0] - item[0][1])[:MAX_LOANS]
-    loans = []
-    for (start, end), until in longest_first:
-        cut = min(end, start + budget)
-        finish = until if cut == end else cut
-        if cut - start < SHORTEST_LOAN_NS or finish - start < entry.burst_ns:
-            continue
-        budget -= cut - start
-        lenders = _lenders(idle, start, cut, best_lo, best_lo + entry.sm)
-        loans.append(Loan(start, cut, finish, best_lo, lenders))
+    """Free time for `entry` within `budget`, longest pieces first, on its own SMs where they are as good as others."""
+    pieces = [p for lo in _offsets(entry, taken, pinned) for p in _free_pieces(entry, lo, taken, window_ns)]
+    loans: list[Loan] = []
+    while len(loans) < MAX_LOANS and budget >= max(SHORTEST_LOAN_NS, entry.burst_ns):
+        usable = [p for p in pieces if p.end_ns - p.start_ns >= SHORTEST_LOAN_NS and p.room_ns >= entry.burst_ns]
+        if not usable:
+            break
+        best = max(usable, key=lambda p: min(budget, p.end_ns - p.start_ns))  # the first of equals: own SMs
+        cut = min(best.end_ns, best.start_ns + budget)
+        until = best.until_ns if cut == best.end_ns else cut
+        if until - best.start_ns < entry.burst_ns:
+            break
+        lenders = _lenders(idle, best.start_ns, cut, best.lo, best.lo + entry.sm)
+        loans.append(Loan(best.start_ns, cut, until, best.lo, lenders))
+        budget -= cut - best.start_ns
+        pieces = [rest for p in pieces for rest in p.without(best.start_ns, cut)]
     return tuple(sorted(loans, key=lambda loan: loan.start_ns))
 
 
@@ -147,8 +168,8 @@ def _offsets(entry: Entry, taken: Sequence[_Taken], pinned: bool) -> list[int]:
     return [entry.sm_offset, *sorted(lo for lo in edges if 0 <= lo <= WHOLE_DEVICE - entry.sm)]
 
 
-def _free_spans(entry: Entry, lo: int, taken: Sequence[_Taken], window_ns: int) -> list[tuple[Span, int]]:
-    """Spans of the window free for `entry` on [lo, lo + sm), each with the time until which it stays free or its own.
+def _free_pieces(entry: Entry, lo: int, taken: Sequence[_Taken], window_ns: int) -> list[_Piece]:
+    """Parts of the window free for `entry` on [lo, lo + sm), each with the time until which it stays free or its own.
 
     Looks two windows ahead, since what is free at a window's end may go on in the next.
     """
@@ -159,12 +180,13 @@ def _free_spans(entry: Entry, lo: int, taken: Sequence[_Taken], window_ns: int) 
         if t.owner != entry.index and t.lo < hi and lo < t.hi
         for shift in (0, window_ns)
     ]
-    spans: list[tuple[Span, int]] = []
+    own = (entry.slot_start_ns, entry.slot_end_ns)
+    pieces: list[_Piece] = []
     for start, end in _gaps(blocked, 2 * window_ns):
-        own = (entry.slot_start_ns, entry.slot_end_ns)
         for part in _without(own, (start, min(end, window_ns))):
-            spans.append((part, end if lo == entry.sm_offset else _until_own_slot(own, part, end, window_ns)))
-    return spans
+            until = end if lo == entry.sm_offset else _until_own_slot(own, part, end, window_ns)
+            pieces.append(_Piece(*part, until, lo))
+    return pieces
 
 
 def _until_own_slot(own: Span, part: Span, end: int, window_ns: int) -> int:
