@@ -1,0 +1,1 @@
+"""Where instances live: processes on this machine."""
