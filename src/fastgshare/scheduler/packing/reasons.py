@@ -1,0 +1,133 @@
+"""Reasons: why a set of instances has no place on a device, in words, and what is free on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fastgshare.domain.devices import Device
+from fastgshare.domain.errors import FastGShareError, NoPlacement
+from fastgshare.domain.rects import Placement, Rect
+from fastgshare.scheduler.packing.corners import free_boxes, place_in_corners
+from fastgshare.scheduler.packing.demands import Demand
+from fastgshare.scheduler.packing.grids import WINDOW, Box, Piece, box_of, piece_of, rect_of
+
+_NAMED = 6
+
+
+def free_rects(device: Device, placements: Sequence[Placement]) -> tuple[Rect, ...]:
+    """All maximal free rects of a device, largest first."""
+    boxes = free_boxes(device.sm_count, [box_of(device, p.rect) for p in placements])
+    return tuple(rect_of(device, b) for b in sorted(boxes, key=lambda b: (-b.area, b)))
+
+
+def free_area(device: Device, placements: Sequence[Placement]) -> float:
+    """Fraction of SMs x window that no placement covers."""
+    taken = sum(box_of(device, p.rect).area for p in placements)
+    return 1 - taken / (device.sm_count * WINDOW)
+
+
+def why(device: Device, demand: Demand, placements: Sequence[Placement]) -> str:
+    """In words: where an instance lies on a device, where it would, or why it is not there."""
+    here = [p.rect for p in placements if p.instance_id == demand.instance_id]
+    if here:
+        return f"{demand.instance_id} is on {device.id}: {_range(here[0])}"
+    try:
+        piece = piece_of(device, demand)
+    except FastGShareError as error:
+        return str(error)
+    boxes = place_in_corners(device.sm_count, [piece], [box_of(device, p.rect) for p in placements])
+    if boxes:
+        return f"{demand.instance_id} would fit on {device.id}: {_range(rect_of(device, boxes[0]))}"
+    free = free_rects(device, placements)
+    largest = f"the largest free rect is {_size(free[0])}" if free else "nothing is free"
+    return f"{demand.instance_id} needs {demand.sm:g}% SM x quota {demand.quota:g} on {device.id}; {largest}"
+
+
+def _range(rect: Rect) -> str:
+    return f"SMs {rect.sm_offset:g}-{rect.sm_end:g}%, window {rect.quota_offset:g}-{rect.quota_end:g}"
+
+
+def _size(rect: Rect) -> str:
+    return f"{rect.sm:g}% SM x quota {rect.quota:g}"
+
+
+class Extent(NamedTuple):
+    """A piece or a fixed box seen along one axis: its size, its start there if known, and its size across."""
+
+    name: str
+    size: int
+    start: int | None
+    across: int
+
+    def conflicts(self, other: Extent, whole: int) -> bool:
+        """Whether the two cannot lie beside each other within `whole`."""
+        if self.start is None and other.start is None:
+            return self.size + other.size > whole
+        if self.start is None:
+            return other.conflicts(self, whole)
+        if other.start is None:
+            return other.size > self.start and self.start + self.size + other.size > whole
+        return self.start < other.start + other.size and other.start < self.start + self.size
+
+
+def check_area(device: Device, pieces: Sequence[Piece], fixed: Sequence[Box]) -> None:
+    """Raise `NoPlacement` if the shares are larger than the device."""
+    area = sum(p.width * p.height for p in pieces) + sum(b.area for b in fixed)
+    whole = device.sm_count * WINDOW
+    if area > whole:
+        raise NoPlacement(
+            f"the shares need {_percent(area, whole)} of the SM x window area of device {device.id} "
+            f"({' + '.join(named([_share(device, p.name, p.width, p.height) for p in pieces]))}"
+            f"{f', beside {_percent(sum(b.area for b in fixed), whole)} that is taken' if fixed else ''}); "
+            f"it has 100%"
+        )
+
+
+def check_conflicts(device: Device, pieces: Sequence[Piece], fixed: Sequence[tuple[str, Box]]) -> None:
+    """Raise `NoPlacement` if some can pairwise not overlap on one axis and are together too long on the other."""
+    across = [Extent(p.name, p.width, p.left, p.height) for p in pieces]
+    across += [Extent(name, b.right - b.left, b.left, b.end - b.start) for name, b in fixed]
+    along = [Extent(p.name, p.height, None, p.width) for p in pieces]
+    along += [Extent(name, b.end - b.start, b.start, b.right - b.left) for name, b in fixed]
+    group = _too_much(across, device.sm_count, WINDOW)
+    if group:
+        raise NoPlacement(
+            f"{', '.join(named([_share(device, e.name, e.size, e.across) for e in group]))} cannot run at the same "
+            f"time on device {device.id} (no two of them fit into its SMs side by side), "
+            f"and their quotas sum to {sum(e.across for e in group) / WINDOW:g} of a window, above 1"
+        )
+    group = _too_much(along, WINDOW, device.sm_count)
+    if group:
+        raise NoPlacement(
+            f"{', '.join(named([_share(device, e.name, e.across, e.size) for e in group]))} must run at the same "
+            f"time on device {device.id} (no two of their quotas fit into one window), "
+            f"and their SMs sum to {sum(e.across for e in group) * 100 / device.sm_count:g}%, above 100%"
+        )
+
+
+def _too_much(extents: Sequence[Extent], whole: int, whole_across: int) -> list[Extent]:
+    """A set that conflicts pairwise along and is too long across, or an empty list if none was found."""
+    ordered = sorted(extents, key=lambda e: -e.across)
+    for first in ordered:
+        group = [first]
+        for other in ordered:
+            if other is not first and all(other.conflicts(member, whole) for member in group):
+                group.append(other)
+        if sum(e.across for e in group) > whole_across:
+            return sorted(group, key=lambda e: e.name)
+    return []
+
+
+def _share(device: Device, name: str, width: int, height: int) -> str:
+    return f"{name} {width * 100 / device.sm_count:g}% SM x {height / WINDOW:g}"
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """The first few of many words, and how many more there are."""
+    more = len(words) - _NAMED
+    return list(words) if more <= 0 else [*words[:_NAMED], f"{more} more"]
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.6g}%"
