@@ -169,8 +169,8 @@ class LocalCluster:
     async def send(self, instance_id: str, batch: Sequence[Request]) -> Sequence[Reply]:
         """Have an instance work on a batch; one reply per request, in order. Raises `InstanceLost`."""
         member = self._members.get(instance_id)
-        if member is None:
-            raise InstanceLost(instance_id, "it is not here")
+        if member is None or member.life.state is not InstanceState.READY:
+            raise InstanceLost(instance_id, "it is not ready")
         replies = member.link.submit(batch)
         self._watch_for_hang(member, batch, replies)
         return await asyncio.shield(replies)
