@@ -1,0 +1,1 @@
+"""Which request goes where and when: queue, deadline, batching, routing, retry, shedding. No clock, no I/O."""
