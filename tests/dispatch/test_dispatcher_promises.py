@@ -37,6 +37,7 @@ class DispatcherPromises(RuleBasedStateMachine):
         self.answers: dict[int, str] = {}
         self.losses: dict[int, int] = {}
         self.touched: set[int] = set()
+        self.blamed: set[str] = set()
         self.ready: dict[str, list[Assignment]] = {}
         self.draining: dict[str, list[Assignment]] = {}
         self.next_id = 0
@@ -128,7 +129,7 @@ class DispatcherPromises(RuleBasedStateMachine):
         for position, assignment in enumerate(held):
             for request in assignment.requests:
                 self.touched.add(request.id)
-                if position == 0 and request.id not in self.answers:
+                if position == 0 and name not in self.blamed and request.id not in self.answers:
                     self.losses[request.id] = self.losses.get(request.id, 0) + 1
         self.poll()
         assert all(id in self.answers for id, losses in self.losses.items() if losses == 2)
@@ -145,6 +146,27 @@ class DispatcherPromises(RuleBasedStateMachine):
             self.answer(request.id, "served")
         self.draining = {name: held for name, held in self.draining.items() if held}
         self.poll()
+
+    @rule(target=instances, name=consumes(instances), begun=st.booleans())
+    def give_back_the_first_batch(self, name: str, begun: bool) -> object:
+        """The instance does not answer its first batch and takes nothing more."""
+        held = self.ready.pop(name, None) or self.draining.pop(name, None) or []
+        if not held:
+            if self.dispatcher.knows(name):
+                self.dispatcher.instance_gone(name, self.now_s)
+            return multiple()
+        assignment = held.pop(0)
+        if held:
+            self.draining[name] = held
+        self.dispatcher.returned(assignment.batch_id, self.now_s, begun=begun)
+        self.touched.update(r.id for r in assignment.requests)
+        for request in assignment.requests:
+            if begun and name not in self.blamed and request.id not in self.answers:
+                self.losses[request.id] = self.losses.get(request.id, 0) + 1
+        if begun:
+            self.blamed.add(name)
+        self.poll()
+        return name if held else multiple()
 
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:

@@ -247,6 +247,20 @@ def test_before_a_poll_the_wakeup_says_now() -> None:
     assert d.next_wakeup_s() == -math.inf
 
 
+def test_a_batch_that_was_never_begun_comes_back_without_blame() -> None:
+    d = dispatcher("a", max_size=2)
+    d.expect(True)
+    offer(d, 1, 2, 3)
+    first, second = d.poll(0.0)
+    assert isinstance(first, Assignment) and isinstance(second, Assignment)
+    d.returned(second.batch_id, 0.0, begun=False)
+    d.instance_ready("b")
+    assert batches(d.poll(0.0)) == [("b", [3])]
+    assert [r.id for r in d.done(first.batch_id, 0.0)] == [1, 2]
+    assert not d.knows("a")
+    assert d.snapshot(0.0).retried == 0
+
+
 def test_a_draining_instance_gets_nothing_more_and_leaves_when_it_has_answered() -> None:
     d = dispatcher("a")
     offer(d, 1)
@@ -318,6 +332,7 @@ def test_what_cannot_be_raises_and_changes_nothing() -> None:
         lambda: d.instance_draining("z"),
         lambda: d.instance_gone("z", 0.0),
         lambda: d.done(assignment.batch_id + 1, 0.0),
+        lambda: d.returned(assignment.batch_id + 1, 0.0, begun=True),
     ):
         with pytest.raises(IllegalTransition):
             impossible()

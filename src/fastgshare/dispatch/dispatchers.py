@@ -1,7 +1,7 @@
 """Dispatchers: the policy for the requests of one function, as a state machine without clock and I/O.
 
 Tell a dispatcher what happens (`offer`, `withdraw`, `instance_ready`, `instance_draining`, `instance_gone`, `done`,
-`expect`), then `poll` it for what is to be done, and again at `next_wakeup_s`. All times are seconds on one
+`returned`, `expect`), then `poll` it for what is to be done, and again at `next_wakeup_s`. All times are seconds on one
 monotonic scale and must not decrease from call to call. What cannot be raises `IllegalTransition` and changes nothing.
 """
 
@@ -50,7 +50,7 @@ class _Call:
 class _Worker:
     """What a dispatcher knows of one instance; `batches` in the order in which they were given."""
 
-    __slots__ = ("batches", "draining", "id", "last_batch_id", "load")
+    __slots__ = ("batches", "draining", "id", "last_batch_id", "load", "lost")
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -58,6 +58,7 @@ class _Worker:
         self.load = 0
         self.last_batch_id = 0
         self.draining = False
+        self.lost = False
 
 
 class Dispatcher:
@@ -154,12 +155,10 @@ class Dispatcher:
     def instance_gone(self, instance_id: str, now_s: float) -> None:
         """The instance is lost with all it was given. Raises `IllegalTransition` if it is not known."""
         worker = self._worker(instance_id)
-        del self._workers[instance_id]
-        self._ready -= not worker.draining
-        for position, (batch_id, request_ids) in enumerate(worker.batches.items()):
-            del self._owners[batch_id]
-            self._take_back(request_ids, began=position == 0)
-        self._note_activity(now_s)
+        if not worker.draining:
+            self.instance_draining(instance_id)
+        for batch_id in list(worker.batches):
+            self.returned(batch_id, now_s, begun=True)
 
     def has(self, batch_id: int) -> bool:
         """Whether the batch is with an instance."""
@@ -182,6 +181,24 @@ class Dispatcher:
         for request in wanted:
             self._forget(request.id)
         return wanted
+
+    def returned(self, batch_id: int, now_s: float, *, begun: bool) -> None:
+        """The instance will not answer this batch and gets nothing more: its requests go back to the head.
+
+        begun: whether the instance may have begun it. The first such batch of an instance is the one that it was lost
+        with; those behind it had not begun. Raises `IllegalTransition` if the batch is not with an instance.
+        """
+        worker = self._owners.pop(batch_id, None)
+        if worker is None:
+            raise IllegalTransition(f"batch {batch_id} is not with an instance")
+        request_ids = worker.batches.pop(batch_id)
+        worker.load -= len(request_ids)
+        self._take_back(request_ids, lost=begun and not worker.lost)
+        worker.lost |= begun
+        self._ready -= not worker.draining
+        worker.draining = True
+        self._release(worker)
+        self._note_activity(now_s)
 
     def poll(self, now_s: float) -> list[Assignment | Unserved]:
         """What is to be done now, once each: requests that ended unserved, and batches for instances."""
@@ -271,13 +288,13 @@ class Dispatcher:
                 break
         return requests
 
-    def _take_back(self, request_ids: Iterable[int], *, began: bool) -> None:
+    def _take_back(self, request_ids: Iterable[int], *, lost: bool) -> None:
         for call in [self._calls[id] for id in request_ids if id in self._calls]:
-            if call.lost and began:
+            if call.lost and lost:
                 self._end((call.request.id,), Outcome.LOST)
                 continue
-            call.lost |= began
-            self._retried += began
+            call.lost |= lost
+            self._retried += lost
             self._waiting.add(call.request.id, -inf)
             self._due.add(call.request.id, -inf)
 
