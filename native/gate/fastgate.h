@@ -28,6 +28,14 @@ FG_API void fg_close(fg_gate* gate);
 // Blocks until a burst of about `burst_ns` may start (0: work that can stop at any moment).
 FG_API int fg_acquire(fg_gate* gate, uint64_t burst_ns, uint64_t timeout_ns);
 
+// One step of fg_acquire, without sleeping: FG_TIMEOUT fills in what to wait for. `requested_ns`
+// (CLOCK_MONOTONIC) is when the work began to wait; grant latency counts from there.
+struct fg_wait {
+  uint64_t until_ns;  // look again then, or when the daemon changes the plan
+  int peer;           // or, if >= 0, when that peer returns its token
+};
+FG_API int fg_try_acquire(fg_gate* gate, uint64_t burst_ns, uint64_t requested_ns, fg_wait* wait);
+
 // Between two bursts: FG_OK if the next may start under the same hold, FG_TIMEOUT if the token must be
 // returned.
 FG_API int fg_continue(fg_gate* gate, uint64_t burst_ns);

@@ -332,12 +332,6 @@ void drop_demand(fg_gate* g, uint64_t now) {
 
 }  // namespace
 
-uint64_t now_ns() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
-}
-
 }  // namespace fastgate
 
 using namespace fastgate;
@@ -385,38 +379,46 @@ void fg_close(fg_gate* g) {
   free(g);
 }
 
-int fg_acquire(fg_gate* g, uint64_t burst_ns, uint64_t timeout_ns) {
+int fg_try_acquire(fg_gate* g, uint64_t burst_ns, uint64_t requested_ns, fg_wait* wait) {
   if (g->holding) return FG_MISUSE;
-  sleep_exactly();
   adopt_successor(g);
+  uint64_t now = now_ns();
+  raise_demand(g, now);
+  read_plan(g);
+  if (load(&g->evicted) || (g->plan.flags & kEvicted)) return FG_EVICTED;
+  charge(g, now);
+  settle(g, now);
+  Choice choice = choose(g, now, burst_ns);
+  *wait = {choice.next_ns, -1};
+  if (choice.ok) {
+    wait->peer = take_range(g, choice.sm_offset, choice.sm_offset + g->plan.sm);
+    if (wait->peer >= 0) return FG_TIMEOUT;
+    begin_hold(g, choice, requested_ns, now_ns());
+    return FG_OK;
+  }
+  if (!(load(&g->map.board->wanting) >> g->map.index & 1)) kick_gently(g, now);
+  return FG_TIMEOUT;
+}
+
+int fg_acquire(fg_gate* g, uint64_t burst_ns, uint64_t timeout_ns) {
+  sleep_exactly();
   const uint64_t requested = now_ns();
   const uint64_t deadline = timeout_ns > kForever - requested ? kForever : requested + timeout_ns;
   uint64_t blocked_since = 0;
-  raise_demand(g, requested);
   for (;;) {
-    if (load(&g->successor) != nullptr) adopt_successor(g);
-    read_plan(g);
-    if (load(&g->evicted) || (g->plan.flags & kEvicted)) return FG_EVICTED;
+    fg_wait wait;
+    int result = fg_try_acquire(g, burst_ns, requested, &wait);
+    if (result != FG_TIMEOUT) return result;
     uint64_t now = now_ns();
-    charge(g, now);
-    settle(g, now);
-    Choice choice = choose(g, now, burst_ns);
-    if (choice.ok) {
-      int peer = take_range(g, choice.sm_offset, choice.sm_offset + g->plan.sm);
-      if (peer < 0) {
-        begin_hold(g, choice, requested, now_ns());
-        return FG_OK;
-      }
-      if (blocked_since == 0) blocked_since = now;
-      if (now >= deadline) return FG_TIMEOUT;
-      wait_for_peer(g, peer, blocked_since, deadline);
-      continue;
-    }
-    blocked_since = 0;
     if (now >= deadline) return FG_TIMEOUT;
-    if (!(load(&g->map.board->wanting) >> g->map.index & 1)) kick_gently(g, now);
-    // The daemon may be gone and come back, which nothing announces: never sleep for longer than a window.
-    wait_for_plan(g, least(least(choice.next_ns, deadline), now + g->plan.window_ns));
+    if (wait.peer >= 0) {
+      if (blocked_since == 0) blocked_since = now;
+      wait_for_peer(g, wait.peer, blocked_since, deadline);
+    } else {
+      blocked_since = 0;
+      // The daemon may be gone and come back, which nothing announces: never sleep for longer than a window.
+      wait_for_plan(g, least(least(wait.until_ns, deadline), now + g->plan.window_ns));
+    }
   }
 }
 

@@ -16,32 +16,39 @@ _EVICTED: Final = -1
 _MISUSE: Final = -2
 
 
+_U64, _POINTER = ctypes.c_uint64, ctypes.c_void_p
+_SIGNATURES: Final[dict[str, tuple[object, list[object]]]] = {
+    "fg_open": (_POINTER, [ctypes.c_char_p, ctypes.c_char_p, _U64, ctypes.c_char_p, ctypes.c_size_t]),
+    "fg_close": (None, [_POINTER]),
+    "fg_acquire": (ctypes.c_int, [_POINTER, _U64, _U64]),
+    "fg_continue": (ctypes.c_int, [_POINTER, _U64]),
+    "fg_checkpoint": (ctypes.c_int, [_POINTER, _U64, _U64]),
+    "fg_release": (None, [_POINTER, ctypes.c_int]),
+    "fg_valid": (ctypes.c_int, [_POINTER]),
+    "fg_hold": (None, [_POINTER]),
+    "fg_report_burst": (None, [_POINTER, _U64]),
+    "fg_expiry_ns": (_U64, [_POINTER]),
+    "fg_latency_ns": (_U64, [_POINTER]),
+    "fg_layout": (ctypes.c_size_t, [ctypes.POINTER(ctypes.c_uint32), ctypes.c_size_t]),
+    "fg_publish": (None, [_POINTER, ctypes.c_uint32, ctypes.c_char_p]),
+    "fg_announce": (None, [_POINTER, _U64, _U64, _U64, ctypes.c_uint32]),
+    "fg_read_page": (ctypes.c_int, [_POINTER, _POINTER]),
+}
+
+
+def declare(lib: ctypes.CDLL) -> ctypes.CDLL:
+    """Give the functions of native/gate/fastgate.h their signatures."""
+    for name, (result, arguments) in _SIGNATURES.items():
+        if hasattr(lib, name):
+            function = getattr(lib, name)
+            function.restype, function.argtypes = result, arguments
+    return lib
+
+
 @cache
 def library() -> ctypes.CDLL:
     """The native library with its signatures. Raises `NotFound` if it was not built."""
-    lib = ctypes.CDLL(str(native.library("libfastgate.so")))
-    u64, pointer = ctypes.c_uint64, ctypes.c_void_p
-    signatures: dict[str, tuple[object, list[object]]] = {
-        "fg_open": (pointer, [ctypes.c_char_p, ctypes.c_char_p, u64, ctypes.c_char_p, ctypes.c_size_t]),
-        "fg_close": (None, [pointer]),
-        "fg_acquire": (ctypes.c_int, [pointer, u64, u64]),
-        "fg_continue": (ctypes.c_int, [pointer, u64]),
-        "fg_checkpoint": (ctypes.c_int, [pointer, u64, u64]),
-        "fg_release": (None, [pointer, ctypes.c_int]),
-        "fg_valid": (ctypes.c_int, [pointer]),
-        "fg_hold": (None, [pointer]),
-        "fg_report_burst": (None, [pointer, u64]),
-        "fg_expiry_ns": (u64, [pointer]),
-        "fg_latency_ns": (u64, [pointer]),
-        "fg_layout": (ctypes.c_size_t, [ctypes.POINTER(ctypes.c_uint32), ctypes.c_size_t]),
-        "fg_publish": (None, [pointer, ctypes.c_uint32, ctypes.c_char_p]),
-        "fg_announce": (None, [pointer, u64, u64, u64, ctypes.c_uint32]),
-        "fg_read_page": (ctypes.c_int, [pointer, pointer]),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, arguments
-    return lib
+    return declare(ctypes.CDLL(str(native.library("libfastgate.so"))))
 
 
 class Gate:

@@ -26,9 +26,9 @@ class DeviceMemory:
         self.fds = list(fds)
         self._lib = library()
         self._board = mmap.mmap(self.fds[0], layout.BOARD_SIZE)
-        self._board_at = _address(self._board)
+        self.board_address = _address(self._board)
         self._maps = [mmap.mmap(fd, layout.PAGE_SIZE) for fd in self.fds[1:]]
-        self._pages = [_address(page) for page in self._maps]
+        self.page_addresses = [_address(page) for page in self._maps]
         self._head = ctypes.create_string_buffer(layout.PAGE_HEAD.size)
 
     @classmethod
@@ -67,15 +67,15 @@ class DeviceMemory:
 
     def clear_page(self, index: int) -> None:
         """Make a page ready for its next instance."""
-        os.pwrite(self.fds[1 + index], bytes(layout.PAGE_SIZE), 0)
+        self._maps[index][:] = bytes(layout.PAGE_SIZE)
 
     def publish(self, index: int, cell: bytes) -> None:
         """Write a cell and wake its instance."""
-        self._lib.fg_publish(self._board_at, index, cell)
+        self._lib.fg_publish(self.board_address, index, cell)
 
     def announce(self, heartbeat_ns: int, alive: int, wanting: int, hungry: bool) -> None:
         """Give a sign of life and the masks of cells that count and that have work."""
-        self._lib.fg_announce(self._board_at, heartbeat_ns, alive, wanting, int(hungry))
+        self._lib.fg_announce(self.board_address, heartbeat_ns, alive, wanting, int(hungry))
 
     def cell(self, index: int) -> bytes:
         """A cell's bytes as they are."""
@@ -89,7 +89,7 @@ class DeviceMemory:
 
     def page(self, index: int) -> layout.PageHead | None:
         """What an instance says of itself; None if it died in the middle of a word."""
-        if not self._lib.fg_read_page(self._pages[index], self._head):
+        if not self._lib.fg_read_page(self.page_addresses[index], self._head):
             return None
         return layout.PageHead.parse(self._head.raw)
 

@@ -1,0 +1,231 @@
+"""A device in virtual time: the real gate (C++), the real timetable and token policy, and a clock that jumps.
+
+Instances are driven from one thread: what takes seconds on a device takes milliseconds here and is the same each time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+
+from fastgshare import native
+from fastgshare.domain.devices import Device, DeviceKind
+from fastgshare.domain.rects import Rect
+from fastgshare.domain.shares import Share
+from fastgshare.domain.units import ns
+from fastgshare.manager import layout
+from fastgshare.manager.books import Books
+from fastgshare.manager.gate import declare
+from fastgshare.manager.memory import DeviceMemory
+from fastgshare.manager.seats import Seat
+from fastgshare.manager.timetable import Timetable
+
+ABSTRACT: Final = Device("abstract", DeviceKind.ABSTRACT, sm_count=100)
+_POLL_NS: Final = 500_000  # as the real gate's: who is blocked looks again this often
+_LEND_VALID_NS: Final = 200_000_000
+
+
+class _Wait(ctypes.Structure):
+    _fields_ = (("until_ns", ctypes.c_uint64), ("peer", ctypes.c_int))
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    lib = declare(ctypes.CDLL(str(native.library("libfastgate_virtual.so"))))
+    u64, pointer = ctypes.c_uint64, ctypes.c_void_p
+    lib.fg_virtual_set_now.argtypes = [u64]
+    lib.fg_virtual_kicks.restype = ctypes.c_uint32
+    lib.fg_virtual_open.restype = pointer
+    lib.fg_virtual_open.argtypes = [pointer, pointer, ctypes.c_int]
+    lib.fg_try_acquire.restype = ctypes.c_int
+    lib.fg_try_acquire.argtypes = [pointer, u64, u64, ctypes.POINTER(_Wait)]
+    return lib
+
+
+@dataclass(slots=True)
+class VirtualInstance:
+    """One instance and its load. work: is there work at that time? burst_ns: how long the next unit takes.
+
+    holds: [start_ns, end_ns, sm_lo, sm_hi] of every token held.
+    """
+
+    seat: Seat
+    gate: int
+    burst_ns: Callable[[], int]
+    declared_ns: int
+    work: Callable[[int], bool]
+    holds: list[tuple[int, int, int, int]] = field(default_factory=list)
+    requested_ns: int = 0
+    holding_since_ns: int = 0
+    working: bool = False
+    dead: bool = False
+
+    def held(self, start_ns: int, end_ns: int) -> int:
+        """Nanoseconds held within [start_ns, end_ns), which may not lie in the future."""
+        finished = sum(max(0, min(b, end_ns) - max(a, start_ns)) for a, b, _, _ in self.holds)
+        return finished + (max(0, end_ns - max(start_ns, self.holding_since_ns)) if self.working else 0)
+
+
+class VirtualDevice:
+    """Runs instances on one device until a time. Deterministic: equal inputs, equal holds."""
+
+    def __init__(self, window_s: float = 0.04, *, device: Device = ABSTRACT, daemon_latency_s: float = 0.0001) -> None:
+        self._lib = _library()
+        self.now_ns = 1_000_000_000
+        self._lib.fg_virtual_set_now(self.now_ns)
+        self._lib.fg_virtual_kicks()
+        self.memory = DeviceMemory.create(_LEND_VALID_NS)
+        self.memory.close()  # nobody else maps it
+        self.books = Books(None)
+        self.table = Timetable(device, self.memory, self.books, ns(window_s), self.now_ns)
+        self.instances: list[VirtualInstance] = []
+        self.daemon_runs = True
+        self._latency_ns = ns(daemon_latency_s)
+        self._events: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._look_scheduled = False
+        self._at(self.now_ns, 0, self._tick)
+
+    def add(
+        self,
+        share: Share,
+        rect: Rect | None,
+        *,
+        burst_s: float = 0.0,
+        burst_ns: Callable[[], int] | None = None,
+        work: Callable[[int], bool] = lambda _: True,
+    ) -> VirtualInstance:
+        """Admit an instance. burst_s: what it declares; burst_ns(): what its next unit of work takes (default: that)."""
+        declared = ns(burst_s)
+        seat = Seat(f"i{len(self.instances)}", os.getpid(), share, rect, declared, declared=True)
+        self.table.admit(seat, self.now_ns)
+        os.close(seat.pidfd)  # it is this process
+        index = self.table.take_cell(seat, self.now_ns)
+        pages = (ctypes.c_void_p * layout.CELLS)(*self.memory.page_addresses)
+        gate = self._lib.fg_virtual_open(self.memory.board_address, pages, index)
+        instance = VirtualInstance(seat, gate, burst_ns or (lambda: declared), declared, work)
+        self.instances.append(instance)
+        self._at(self.now_ns, 2, lambda: self._step(instance))
+        return instance
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        end_ns = self.now_ns + ns(seconds)
+        while self._events and self._events[0][0] <= end_ns:
+            when, _, _, action = heapq.heappop(self._events)
+            self._set_now(max(self.now_ns, when))
+            action()
+            if self._lib.fg_virtual_kicks() and not self._look_scheduled:
+                self._look_scheduled = True
+                self._at(self.now_ns + self._latency_ns, 1, self._look)
+        self._set_now(end_ns)
+
+    def kill(self, instance: VirtualInstance) -> None:
+        """The process is gone, in the middle of whatever it did; the daemon hears of it."""
+        self._finish_hold(instance)
+        instance.dead = True
+        self._at(self.now_ns + self._latency_ns, 1, lambda: self._bury(instance))
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def _at(self, when_ns: int, priority: int, action: Callable[[], None]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._events, (when_ns, priority, self._sequence, action))
+
+    def _set_now(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+        self._lib.fg_virtual_set_now(now_ns)
+
+    def _tick(self) -> None:
+        if self.daemon_runs:
+            self.table.tick(self.now_ns)
+            self._wake_all()
+        self._at(self.table.next_tick_ns(self.now_ns), 1, self._tick)
+
+    def _look(self) -> None:
+        self._look_scheduled = False
+        if self.daemon_runs:
+            self.table.look(self.now_ns)
+            self._wake_all()
+
+    def _bury(self, instance: VirtualInstance) -> None:
+        self.table.remove(instance.seat.instance_id, self.now_ns)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for instance in self.instances:
+            if not instance.working and not instance.dead:
+                self._at(self.now_ns, 2, lambda instance=instance: self._step(instance))  # type: ignore[misc]
+
+    def _step(self, instance: VirtualInstance) -> None:
+        """An instance looks whether it may work."""
+        if instance.working or instance.dead:
+            return
+        if not instance.requested_ns and not instance.work(self.now_ns):
+            self._at(self.now_ns + _POLL_NS, 2, lambda: self._step(instance))
+            return
+        instance.requested_ns = instance.requested_ns or self.now_ns
+        wait = _Wait()
+        result = self._lib.fg_try_acquire(
+            instance.gate, instance.declared_ns, instance.requested_ns, ctypes.byref(wait)
+        )
+        if result == 0:
+            instance.holding_since_ns = self.now_ns
+            self._work(instance)
+        else:
+            until = self.now_ns + _POLL_NS if wait.peer >= 0 else min(wait.until_ns, self.now_ns + self.table.window_ns)
+            self._at(max(until, self.now_ns + 1), 2, lambda: self._step(instance))
+
+    def _work(self, instance: VirtualInstance) -> None:
+        instance.working = True
+        length = instance.burst_ns()
+        end = self.now_ns + length if length else max(self.now_ns + 1, self._expiry(instance))
+        self._at(end, 0, lambda: self._burst_ended(instance))
+
+    def _expiry(self, instance: VirtualInstance) -> int:
+        return int(self._lib.fg_expiry_ns(instance.gate))
+
+    def _burst_ended(self, instance: VirtualInstance) -> None:
+        if instance.dead:
+            return
+        more = instance.work(self.now_ns)
+        if more and self._lib.fg_continue(instance.gate, instance.declared_ns) == 0:
+            self._work(instance)
+            return
+        self._finish_hold(instance)
+        instance.working = False
+        instance.requested_ns = self.now_ns if more else 0
+        self._lib.fg_release(instance.gate, int(more))
+        self._wake_all()
+
+    def _finish_hold(self, instance: VirtualInstance) -> None:
+        head = self.memory.page(instance.seat.index)
+        if instance.working and head is not None:
+            instance.holds.append((instance.holding_since_ns, self.now_ns, head.sm_lo, head.sm_hi))
+
+
+def peak_sm(instances: Iterable[VirtualInstance]) -> int:
+    """Largest sum of milli-percent held at once."""
+    edges = sorted(
+        edge
+        for i in instances
+        for start, end, lo, hi in i.holds
+        if start < end
+        for edge in ((start, hi - lo), (end, lo - hi))
+    )
+    total = peak = 0
+    for _, change in edges:
+        total += change
+        peak = max(peak, total)
+    return peak
+
+
+def rows(sm: float, quotas: Sequence[float], *, sm_offset: float = 0.0) -> list[Rect]:
+    """Rects one after the other in the window, on the same SMs."""
+    offsets = [sum(quotas[:i]) for i in range(len(quotas))]
+    return [Rect(sm_offset, offset, sm, quota) for offset, quota in zip(offsets, quotas, strict=True)]
