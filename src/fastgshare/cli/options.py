@@ -1,0 +1,42 @@
+"""Options that several verbs have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from fastgshare.cli.gateways import Gateway
+
+DEFAULT_GATEWAY: Final = "http://127.0.0.1:8080"
+
+
+def _gateway(context: click.Context, parameter: click.Parameter, url: str) -> Gateway:
+    return Gateway(url)
+
+
+gateway = click.option(
+    "-g",
+    "--gateway",
+    metavar="URL",
+    callback=_gateway,
+    envvar=["FASTGSHARE_GATEWAY", "OPENFAAS_URL"],
+    default=DEFAULT_GATEWAY,
+    show_default=True,
+    show_envvar=True,
+    help="The platform's gateway, http or https; user:password@ before the host is sent as basic authentication.",
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+no_wait = click.option("--no-wait", is_flag=True, help="Return at once instead of waiting until instances are ready.")
+
+timeout_s = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=180.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until instances are ready.",
+)
