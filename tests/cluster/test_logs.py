@@ -58,6 +58,7 @@ def test_memory_and_disk_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     lines.write("f", "f-1", "x" * 100_000)
     assert len(texts(lines, 10_000)) == 50
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2 * (2000 + 9000)
+    lines.close()
     kept = texts(LogBook(tmp_path), 10_000)
     assert kept[-2] == "line 499"
     assert len(kept) > 10

@@ -94,6 +94,7 @@ class LocalCluster:
         try:
             await self._end_all()
         finally:
+            self._logs.close()
             await self._tasks.__aexit__(kind, error, trace)
 
     def devices(self) -> Sequence[Device]:

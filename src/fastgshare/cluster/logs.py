@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from fastgshare.domain.logs import LogLine
 
@@ -33,13 +33,20 @@ class LogBook:
         self._directory = directory
         self._now_unix_s = now_unix_s
         self._lines: dict[str, deque[LogLine]] = {}
+        self._files: dict[str, BinaryIO] = {}
 
     def write(self, function_name: str, instance_id: str, text: str) -> None:
         """Keep a line, cut if it is long."""
         line = LogLine(function_name, instance_id, self._now_unix_s(), text[:_LINE_CHARACTERS])
         self._of(function_name).append(line)
         if self._directory is not None:
-            self._keep(self._directory / f"{function_name}.log", line)
+            self._keep(self._directory, line)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
     def tail(self, function_name: str, count: int) -> Sequence[LogLine]:
         """The last lines of a function, oldest first."""
@@ -56,18 +63,28 @@ class LogBook:
             self._lines[function_name] = deque(self._kept(function_name), maxlen=_LINES)
         return self._lines[function_name]
 
-    def _keep(self, path: Path, line: LogLine) -> None:
+    def _keep(self, directory: Path, line: LogLine) -> None:
         when = datetime.fromtimestamp(line.unix_s, UTC).isoformat(timespec="milliseconds")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{when} {line.instance_id} {line.text}\n")
-                full = file.tell() > _FILE_BYTES
-            if full:
-                path.replace(path.with_suffix(".log.1"))
+            file = self._file(directory, line.function_name)
+            file.write(f"{when} {line.instance_id} {line.text}\n".encode("utf-8", "backslashreplace"))
+            if file.tell() > _FILE_BYTES:
+                self._set_aside(directory, line.function_name)
         except OSError as error:
             _LOGGER.warning("log lines are kept in memory only from now on: %s", error)
             self._directory = None
+
+    def _file(self, directory: Path, function_name: str) -> BinaryIO:
+        if function_name not in self._files:
+            directory.mkdir(parents=True, exist_ok=True)
+            # Without a buffer: every line is a write of its own, so none is lost with this process.
+            self._files[function_name] = (directory / f"{function_name}.log").open("ab", buffering=0)
+        return self._files[function_name]
+
+    def _set_aside(self, directory: Path, function_name: str) -> None:
+        self._files.pop(function_name).close()
+        path = directory / f"{function_name}.log"
+        path.replace(path.with_suffix(".log.1"))
 
     def _kept(self, function_name: str) -> list[LogLine]:
         if self._directory is None:
