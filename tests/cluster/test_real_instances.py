@@ -75,6 +75,13 @@ async def ask(cluster: LocalCluster, instance_id: str, body: bytes = b"") -> tup
     return reply.status, reply.body
 
 
+async def until_ledger_has(daemon: NodeDaemon, ids: set[str]) -> None:
+    """The daemon writes its ledger window by window."""
+    async with asyncio.timeout(20):
+        while {entry.instance_id for entry in await daemon.totals()} != ids:
+            await asyncio.sleep(0.01)
+
+
 async def test_instances_answer_on_the_cores_of_their_rects(tmp_path: Path, code: Path) -> None:
     async with machine(tmp_path) as (cluster, daemon):
         last = DEVICE.sm_count - 1
@@ -84,7 +91,7 @@ async def test_instances_answer_on_the_cores_of_their_rects(tmp_path: Path, code
             status, body = await ask(cluster, id)
             found = json.loads(body)
             assert (status, found["cores"], found["path"]) == (200, [core], "/x")
-        assert {entry.instance_id for entry in await daemon.totals()} == {"f-1", "f-2"}
+        await until_ledger_has(daemon, {"f-1", "f-2"})
         assert "asked for /x" in [line.text for line in cluster.logs("f", 100)]
 
 
@@ -107,7 +114,7 @@ async def test_the_daemon_may_be_killed_and_no_request_is_lost(tmp_path: Path, c
         await cluster.start(instance("f-2", f"{code}:describe", offset=0.5))
         assert (await ask(cluster, "f-2"))[0] == 200
         await cluster.stop("f-1", drain_s=5)
-        assert {entry.instance_id for entry in await daemon.totals()} == {"f-2"}
+        await until_ledger_has(daemon, {"f-2"})
 
 
 async def test_a_slot_moves_while_requests_go_on(tmp_path: Path, code: Path) -> None:
