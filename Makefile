@@ -100,6 +100,10 @@ bench: $(STAMPS)/dev ## run the benchmarks of bench/ (ratios measured in one run
 pictures: $(STAMPS)/run ## draw docs/pictures again
 	@$(BIN)/python -m fastgshare.report.pictures docs/pictures
 
+.PHONY: docs
+docs: pictures ## write what is generated in docs/ again: the verbs' reference, the pictures
+	@$(BIN)/python -m fastgshare.cli.reference >build/cli.md && mv build/cli.md docs/cli.md
+
 .PHONY: wheel
 wheel: $(STAMPS)/wheel ## build dist/fastgshare-*.whl and try it outside of the checkout
 

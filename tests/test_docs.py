@@ -10,6 +10,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,10 @@ from pydantic import BaseModel
 
 from fastgshare.cli import main
 from fastgshare.domain.requests import Request
+from fastgshare.gateway import headers
+from fastgshare.gateway.figures import Figures
+from fastgshare.gateway.metrics import expose
+from fastgshare.manager.books import COLUMNS
 from fastgshare.runtime.start import Start, build
 from fastgshare.spec import functions
 from fastgshare.spec.documents import FunctionDocument
@@ -79,13 +84,13 @@ def switches(command: click.Command) -> set[str]:
     return {name for option in options for name in (*option.opts, *option.secondary_opts)} | {"--help"}
 
 
-@pytest.mark.parametrize(("verb", "command"), list(verbs()), ids=lambda value: " ".join(value) if value else "")
+@pytest.mark.parametrize(("verb", "command"), [pytest.param(*both, id=" ".join(both[0])) for both in verbs()])
 def test_every_verb_and_all_its_options_are_in_the_reference(verb: tuple[str, ...], command: click.Command) -> None:
     reference = (ROOT / "docs" / "cli.md").read_text()
 
     assert f"fastgshare {' '.join(verb)}" in reference
-    for option in switches(command):
-        assert option in reference, f"{' '.join(verb)} {option}"
+    for option in switches(command) - {"--help"}:
+        assert f"`{option}`" in reference, f"{' '.join(verb)} {option}"
     assert f"`{' '.join(verb)}" in (ROOT / "README.md").read_text()
 
 
@@ -192,6 +197,35 @@ def test_the_readme_s_function_does_what_it_says(tmp_path: Path, monkeypatch: py
     assert "makefile (100%)" in (ROOT / "README.md").read_text()
 
 
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_metric_is_documented_with_its_type_and_no_other() -> None:
+    exposed = expose(Figures(), {}, [], []).decode()
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", exposed, re.MULTILINE))
+    ours = {name: type_ for name, type_ in types.items() if not name.startswith("process_")}
+    page = (ROOT / "docs" / "metrics.md").read_text()
+
+    assert dict(re.findall(r"^\| `(\w+)` \| (histogram|counter|gauge|untyped) \|", page, re.MULTILINE)) == ours
+
+
+def test_every_column_of_the_ledger_and_every_header_is_documented() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    named = {value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
+
+    assert named
+    for name in {*COLUMNS, *named}:
+        assert f"`{name}`" in page, name
+
+
+def test_every_environment_variable_is_documented() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    pages = "".join(page.read_text() for page in PAGES)
+
+    for name in set(re.findall(r"\b(?:FASTGSHARE|OPENFAAS)_[A-Z_]+\b", code)):
+        assert name in pages, name
+
+
 # --- the project -----------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +244,30 @@ def test_every_dependency_is_documented_with_its_licence_and_its_reason() -> Non
     documented = {cells[0]: cells for cells in table if cells[0] != "package"}
     assert set(documented) == names
     assert all(licence and reason for _, licence, reason, *_ in documented.values())
+
+
+def test_only_declared_packages_are_imported() -> None:
+    imported = {name.partition(".")[0] for path in (ROOT / "src").rglob("*.py") for name in imports_of(path)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {plain(re.split(r"[^A-Za-z0-9_-]", requirement)[0]) for requirement in project["dependencies"]}
+    # Tests of others may use fastgshare.testing, which may import what a test needs.
+    declared |= {"hypothesis", "pytest"}
+    owners = packages_distributions()
+
+    foreign = imported - set(sys.stdlib_module_names) - {"fastgshare"}
+    assert {name for name in foreign if declared.isdisjoint(map(plain, owners[name]))} == set()
+
+
+def plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
 
 
 def test_decisions_are_numbered_without_a_gap_fit_on_a_page_and_are_listed() -> None:
