@@ -13,6 +13,7 @@ import click
 from fastgshare.domain.errors import FastGShareError, InvalidValue
 
 VERBS: Final = {
+    "up": "fastgshare.cli.up:up",
     "deploy": "fastgshare.cli.deploy:deploy",
     "ls": "fastgshare.cli.ls:ls",
     "invoke": "fastgshare.cli.invoke:invoke",

@@ -95,7 +95,8 @@ class LocalCluster:
             await self._end_all()
         finally:
             self._logs.close()
-            await self._tasks.__aexit__(kind, error, trace)
+            # The group is not told of `error`: it would wrap it, and all its tasks have ended by now.
+            await self._tasks.__aexit__(None, None, None)
 
     def devices(self) -> Sequence[Device]:
         """The one device."""

@@ -1,0 +1,131 @@
+"""A platform on this machine: all its parts, started in order and ended in the opposite one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fastgshare.cluster.devices import cpu_device
+from fastgshare.cluster.local import LocalCluster
+from fastgshare.domain.deployments import DeploymentStatus
+from fastgshare.domain.devices import Device
+from fastgshare.domain.errors import InvalidValue
+from fastgshare.domain.functions import Function
+from fastgshare.domain.logs import LogLine
+from fastgshare.gateway.applications import create_app
+from fastgshare.gateway.clocks import MonotonicClock
+from fastgshare.gateway.servers import Server
+from fastgshare.manager.node import NodeDaemon
+from fastgshare.scheduler.controller import Controller
+from fastgshare.spec import functions as documents
+from fastgshare.spec import references
+from fastgshare.state.functions import FunctionStore
+from fastgshare.state.locks import StateLock
+
+DRAIN_S: Final = 5.0
+"""How long requests that are here may take when the platform ends."""
+_SOCKET_PATH_BYTES: Final = 107
+"""The longest path of a socket that the kernel takes."""
+
+
+class CheckedPlatform:
+    """`gateway.ports.Platform`: a controller that takes only functions whose model and handler are there."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    async def deploy(self, function: Function) -> None:
+        """Create a function, or replace the one of that name. Raises `InvalidValue` or `NoPlacement`."""
+        references.check(function)
+        await self._controller.deploy(function)
+
+    async def deploy_all(self, functions: Sequence[Function]) -> None:
+        """Deploy several functions, all or none, placed together. Raises `InvalidValue` or `NoPlacement`."""
+        for function in functions:
+            references.check(function)
+        await self._controller.deploy_all(functions)
+
+    async def remove(self, name: str) -> None:
+        """Forget a function and end its instances. Raises `NotFound`."""
+        await self._controller.remove(name)
+
+    async def scale(self, name: str, replicas: int) -> None:
+        """Want so many instances. Raises `NotFound`, `InvalidValue` or `NoPlacement`."""
+        await self._controller.scale(name, replicas)
+
+    def deployments(self) -> Sequence[DeploymentStatus]:
+        """All functions, by name."""
+        return self._controller.deployments()
+
+    def deployment(self, name: str) -> DeploymentStatus:
+        """One function. Raises `NotFound`."""
+        return self._controller.deployment(name)
+
+    def logs(self, name: str, tail: int) -> Sequence[LogLine]:
+        """The last `tail` lines that a function's instances wrote. Raises `NotFound`."""
+        return self._controller.logs(name, tail)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPlatform:
+    """A platform that runs: its device, and its parts for who wants to look closer."""
+
+    device: Device
+    directory: Path
+    platform: CheckedPlatform
+    controller: Controller
+    cluster: LocalCluster
+    daemon: NodeDaemon
+    server: Server
+
+
+@asynccontextmanager
+async def running_platform(
+    directory: Path, host: str, port: int, *, window_s: float | None = None, drain_s: float = DRAIN_S
+) -> AsyncIterator[RunningPlatform]:
+    """Run a platform on the CPU of this machine, with all functions that `directory` keeps, while entered.
+
+    host, port: where the gateway listens; port 0 takes a free one. Leaving ends all: no process, socket or shared
+    memory is left. Raises `StateUnavailable`, `InvalidValue` for an address that cannot be had, `DaemonUnavailable`.
+    """
+    node = directory / "node"
+    device, clock = cpu_device(), MonotonicClock()
+    daemon = NodeDaemon(device, node, window_s=window_s)
+    _check_socket_path(directory, daemon.socket_path)
+    with StateLock(directory), closing(_store(directory / "functions.sqlite")) as store:
+        async with (
+            _running_daemon(daemon),
+            LocalCluster(device, daemon=daemon, log_directory=directory / "logs") as cluster,
+        ):
+            controller = Controller(cluster, store, clock, logs=cluster.logs)
+            platform = CheckedPlatform(controller)
+            app = create_app(platform, cluster, clock, ledger=daemon.totals, drain_s=drain_s)
+            async with Server(app, host, port) as server, asyncio.TaskGroup() as tasks:
+                loop = tasks.create_task(controller.run(), name="controller")
+                yield RunningPlatform(device, directory, platform, controller, cluster, daemon, server)
+                await server.stop()
+                loop.cancel()
+
+
+@asynccontextmanager
+async def _running_daemon(daemon: NodeDaemon) -> AsyncIterator[None]:
+    try:
+        await daemon.start()
+        yield
+    finally:
+        await daemon.stop()
+
+
+def _store(path: Path) -> FunctionStore:
+    return FunctionStore(path, encode=documents.dump, decode=documents.load)
+
+
+def _check_socket_path(directory: Path, path: Path) -> None:
+    excess = len(bytes(path)) - _SOCKET_PATH_BYTES
+    if excess > 0:
+        longest = len(bytes(directory)) - excess
+        raise InvalidValue("state", str(directory), f"a directory whose path has at most {longest} bytes")

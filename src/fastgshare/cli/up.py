@@ -1,0 +1,200 @@
+"""``fastgshare up``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastgshare import __version__
+from fastgshare.cli import options
+from fastgshare.cli.output import print_json_line
+from fastgshare.domain.errors import FastGShareError, NotFound
+from fastgshare.domain.functions import Function
+from fastgshare.domain.instances import InstanceState, InstanceStatus
+
+if TYPE_CHECKING:
+    from fastgshare.cli.platforms import RunningPlatform
+
+_SETTLE_S = 86400.0
+
+
+def _state_directory() -> Path:
+    """Where a user's programs keep what they must not forget."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "fastgshare"
+
+
+def _address(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT with a port from 0 to 65535", context, parameter)
+    return host, int(port)
+
+
+@click.command()
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="Functions to deploy at the start.")
+@click.option(
+    "--listen",
+    "address",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8080",
+    show_default=True,
+    callback=_address,
+    help="Where the gateway listens; port 0 takes a free one.",
+)
+@click.option(
+    "--state",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="FASTGSHARE_STATE",
+    metavar="DIR",
+    help="Where functions and logs are kept; in your home's state directory (XDG) unless said otherwise.",
+)
+@click.option("--device", type=click.Choice(["cpu"]), default="cpu", show_default=True, help="The device to share.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is decided, and why.")
+@options.as_json
+def up(
+    file: Path | None,
+    address: tuple[str, int],
+    directory: Path | None,
+    device: str,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Start the platform here, with all functions that it has had, and serve them until Ctrl-C.
+
+    It says when it is ready. Ctrl-C or SIGTERM ends it in order: requests that are here are answered first (a second
+    Ctrl-C hastens that), and nothing is left behind. With --json every message is a JSON object on a line of its own.
+    """
+    from fastgshare.spec.functions import load_file
+
+    functions = load_file(file) if file is not None else []
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
+    where = (directory or _state_directory()).expanduser().absolute()
+    asyncio.run(_serve(functions, address, where, Speaker(as_json)))
+
+
+class Speaker:
+    """Says what happens: to people in sentences, to programs in JSON lines."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def say(self, event: str, sentence: str, *, wrong: bool = False, **facts: Any) -> None:
+        """One event. wrong: it is a failure, for stderr."""
+        if self._as_json:
+            print_json_line({"event": event, **facts})
+        else:
+            click.echo(f"error: {' '.join(sentence.split())}" if wrong else sentence, err=wrong)
+
+
+async def _serve(functions: Sequence[Function], address: tuple[str, int], directory: Path, speaker: Speaker) -> None:
+    from fastgshare.cli.platforms import running_platform
+
+    ending = _end_by_signal()
+    try:
+        async with running_platform(directory, *address) as running:
+            await _run(running, functions, ending, speaker)
+    except asyncio.CancelledError:
+        if not ending.is_set():
+            raise
+    speaker.say("ended", "ended")
+
+
+def _end_by_signal() -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM; the second cancels whatever still waits in this task."""
+    ending = asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def on_signal() -> None:
+        if ending.is_set():
+            task.cancel()
+        ending.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    return ending
+
+
+async def _run(
+    running: RunningPlatform, functions: Sequence[Function], ending: asyncio.Event, speaker: Speaker
+) -> None:
+    """Say where it listens, bring functions up, and return when it is to end."""
+    speaker.say(
+        "listening",
+        f"fastgshare {__version__} listens at {running.server.url}; "
+        f"{running.device.sm_count} SMs on device {running.device.id}, state in {running.directory}",
+        url=running.server.url,
+        state=str(running.directory),
+        version=__version__,
+        device={"id": running.device.id, "sm_count": running.device.sm_count},
+    )
+    running.cluster.watch(lambda status: _say_failure(status, speaker))
+    await _deploy(running, functions, speaker)
+    async with asyncio.TaskGroup() as tasks:
+        readiness = tasks.create_task(_say_when_ready(running, speaker), name="readiness")
+        await ending.wait()
+        readiness.cancel()
+    speaker.say("ending", "ending")
+
+
+async def _deploy(running: RunningPlatform, functions: Sequence[Function], speaker: Speaker) -> None:
+    """Deploy functions together; if that cannot be, one by one, so that one at fault does not keep the others."""
+    try:
+        await running.platform.deploy_all(functions)
+    except FastGShareError:
+        for function in functions:
+            try:
+                await running.platform.deploy(function)
+            except FastGShareError as error:
+                sentence = f"{function.name} is not deployed: {error}"
+                speaker.say("refused", sentence, wrong=True, name=function.name, problem=str(error))
+
+
+async def _say_when_ready(running: RunningPlatform, speaker: Speaker) -> None:
+    names = [status.deployment.function.name for status in running.platform.deployments()]
+    async with asyncio.TaskGroup() as tasks:
+        found = [tasks.create_task(_say_function(running, name, speaker)) for name in names]
+    ready, count = sum(task.result() for task in found), len(names)
+    speaker.say("ready", f"ready: {ready} of {count} functions", functions=count, functions_ready=ready)
+
+
+async def _say_function(running: RunningPlatform, name: str, speaker: Speaker) -> bool:
+    """Say that a function is ready, or why not; whether it is."""
+    try:
+        status = await running.controller.settled(name, _SETTLE_S)
+    except NotFound:
+        return False
+    available, wanted = status.available, status.deployment.replicas
+    url = f"{running.server.url}/function/{name}"
+    facts: dict[str, Any] = {
+        "name": name,
+        "available": available,
+        "replicas": wanted,
+        "problem": status.problem,
+        "url": url,
+    }
+    if status.problem:
+        speaker.say("function", f"{name} is not ready: {status.problem}", wrong=True, **facts)
+    else:
+        speaker.say("function", f"{name} ready ({available}/{wanted}) at {url}", **facts)
+    return not status.problem
+
+
+def _say_failure(status: InstanceStatus, speaker: Speaker) -> None:
+    if status.state is InstanceState.FAILED:
+        sentence = f"instance {status.id} failed: {status.reason}"
+        speaker.say(
+            "failed", sentence, wrong=True, instance=status.id, function=status.function_name, reason=status.reason
+        )
