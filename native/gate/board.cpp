@@ -1,8 +1,5 @@
 // The daemon's side of the shared memory: the ordering that Python cannot express.
-#include <linux/futex.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "gate_state.h"
 
@@ -18,7 +15,7 @@ void fg_publish(void* board, uint32_t index, const void* content) {
   memcpy(reinterpret_cast<char*>(cell) + skipped, static_cast<const char*>(content) + skipped,
          sizeof(Cell) - skipped);
   __atomic_store_n(&cell->seq, seq + 1, __ATOMIC_RELEASE);
-  syscall(SYS_futex, &cell->seq, FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
+  wake(&cell->seq);
 }
 
 void fg_announce(void* at, uint64_t heartbeat_ns, uint64_t alive, uint64_t wanting, uint32_t hungry) {

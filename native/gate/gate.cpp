@@ -15,8 +15,9 @@ namespace {
 constexpr uint64_t kForever = ~0ULL;
 constexpr uint64_t kBlockedPollNs = 500'000;  // a peer that dies wakes nobody: look again this often
 constexpr uint64_t kKickGapNs = 1'000'000;
-constexpr uint64_t kLateNs = 1'000'000;  // who wakes up that late is not worth the daemon's attention
-constexpr uint64_t kSpinNs = 30'000;     // waking up from a timer takes about this long
+constexpr uint64_t kLateNs = 1'000'000;      // who wakes up that late is not worth the daemon's attention
+constexpr uint64_t kWorthwhileNs = 100'000;  // waking up for less costs more than it brings
+constexpr uint64_t kSpinNs = 30'000;         // waking up from a timer takes about this long
 
 template <typename T>
 T load(const T* at) {
@@ -39,9 +40,6 @@ void futex_wait(const uint32_t* word, uint32_t value, uint64_t until_ns) {
   timespec at = {static_cast<time_t>(until_ns / 1'000'000'000), static_cast<long>(until_ns % 1'000'000'000)};
   syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, until_ns == kForever ? nullptr : &at, nullptr,
           FUTEX_BITSET_MATCH_ANY);
-}
-void futex_wake(const uint32_t* word) {
-  syscall(SYS_futex, word, FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
 }
 
 // The kernel rounds sleeps of ordinary threads up by 50 us, more than a token is worth.
@@ -70,6 +68,11 @@ struct PageWrite {
 };
 
 uint64_t slot_length(const fg_gate* g) { return g->plan.slot_end_ns - g->plan.slot_start_ns; }
+// The most that is remembered of what is owed. The same for all on a device, so that claims can be compared.
+int64_t debt_bound(const fg_gate* g) {
+  uint64_t quarter = g->plan.window_ns / 4;
+  return static_cast<int64_t>(g->plan.burst_ns > quarter ? g->plan.burst_ns : quarter);
+}
 int64_t cycle_at(const fg_gate* g, uint64_t now) {
   return floor_div(static_cast<int64_t>(now - g->plan.epoch_ns - g->plan.slot_start_ns),
                    static_cast<int64_t>(g->plan.window_ns));
@@ -148,8 +151,7 @@ void settle(fg_gate* g, uint64_t now) {
   } else {
     owed = clamp(owed + missed + skipped, owed < 0 ? owed : 0, 0);  // who had no work has no claim
   }
-  int64_t burst = static_cast<int64_t>(g->plan.burst_ns);
-  int64_t bound = burst > length ? burst : length;
+  int64_t bound = debt_bound(g);
   store(&page->owed_ns, clamp(owed, -4 * bound, bound));
   g->cycle = cycle;
   g->cycle_own_ns = g->cycle_loan_ns = 0;
@@ -164,7 +166,52 @@ struct Choice {
   uint64_t next_ns = kForever;  // when to look again
 };
 
-// The owner's right: a burst may start in the slot if half of it fits, plus what is owed.
+// Where a peer's slot lies around `now`.
+struct Occurrence {
+  bool matters = false;                              // it has a slot, on SMs that overlap ours
+  uint64_t start_ns = 0, end_ns = 0, window_ns = 0;  // the latest one that has begun
+};
+
+Occurrence slot_of(const fg_gate* g, int index, uint64_t now) {
+  const Cell* cell = &g->map.board->cell[index];
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    uint32_t seq = load(&cell->seq);
+    uint64_t epoch = cell->epoch_ns, window = cell->window_ns, start = cell->slot_start_ns,
+             end = cell->slot_end_ns;
+    uint64_t theirs = pack(kHold, cell->sm_offset, cell->sm_offset + cell->sm);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if ((seq & 1) || load(&cell->seq) != seq) continue;
+    uint64_t ours = pack(kHold, g->plan.sm_offset, g->plan.sm_offset + g->plan.sm);
+    if (window == 0 || start >= end || !overlap(theirs, ours)) return {};
+    int64_t cycle = floor_div(static_cast<int64_t>(now - epoch - start), static_cast<int64_t>(window));
+    uint64_t begin = epoch + start + static_cast<uint64_t>(cycle * static_cast<int64_t>(window));
+    return {true, begin, begin + end - start, window};
+  }
+  return {true, now, now + g->plan.window_ns, g->plan.window_ns};  // being rewritten all the time: in the way
+}
+
+template <typename Visit>
+void for_each_peer(const fg_gate* g, Visit visit) {
+  for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
+    int peer = __builtin_ctzll(rest);
+    if (peer != g->map.index) visit(peer);
+  }
+}
+
+// What is owed to those whose slots a burst until `finish` would run into: the most of any of them.
+int64_t claims_before(const fg_gate* g, uint64_t slot_end, uint64_t finish) {
+  int64_t most = 0;
+  for_each_peer(g, [&](int peer) {
+    Occurrence slot = slot_of(g, peer, finish);
+    if (!slot.matters || slot.start_ns + 1'000'000 < slot_end) return;
+    int64_t owed = load(&g->map.peers[peer]->owed_ns);
+    if (owed > most) most = owed;
+  });
+  return most;
+}
+
+// The owner's right: a burst may start in the slot if half of it fits, plus what is owed, less what is owed
+// to those it would keep waiting.
 void choose_own(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_alive, Choice* choice) {
   if (slot_length(g) == 0 || (!daemon_alive && !(g->plan.flags & kCertified))) return;
   uint64_t start = g->plan.epoch_ns + g->plan.slot_start_ns +
@@ -172,8 +219,12 @@ void choose_own(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_aliv
   uint64_t end = start + slot_length(g);
   choice->next_ns = least(choice->next_ns, start + g->plan.window_ns);
   if (now >= end) return;
-  int64_t room = static_cast<int64_t>(end - now) + g->map.page->owed_ns;
-  if (burst != 0 && room < static_cast<int64_t>(burst / 2)) return;
+  if (burst != 0 && now + burst > end) {
+    int64_t owed = g->map.page->owed_ns;
+    int64_t more = claims_before(g, end, now + burst) - (owed > 0 ? owed : 0) - static_cast<int64_t>(burst);
+    int64_t room = static_cast<int64_t>(end - now) + owed - clamp(2 * more, 0, debt_bound(g));
+    if (room < static_cast<int64_t>(burst / 2)) return;
+  }
   choice->ok = true;
   choice->due_ns = start;
   choice->expiry_ns = end;
@@ -213,11 +264,60 @@ bool daemon_alive(const fg_gate* g, uint64_t now) {
   return now < load(&g->map.board->heartbeat_ns) + g->map.board->lend_valid_ns;
 }
 
+// Who is owed time may take what nobody needs: gaps of the timetable, and what is left of a slot when its
+// owner's next burst would not fit. So it comes to even what the overruns of others have cost.
+void choose_catch_up(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_alive, Choice* choice) {
+  Page* page = g->map.page;
+  int64_t balance = page->owed_ns + static_cast<int64_t>(slot_length(g)) -
+                    static_cast<int64_t>(g->cycle_own_ns) - static_cast<int64_t>(g->cycle_loan_ns);
+  uint64_t cycle_start = g->plan.epoch_ns + g->plan.slot_start_ns +
+                         static_cast<uint64_t>(g->cycle * static_cast<int64_t>(g->plan.window_ns));
+  bool backlogged = page->demand_since_ns != 0 && page->demand_since_ns <= cycle_start;
+  bool certified = daemon_alive || (g->plan.flags & kCertified);
+  if (slot_length(g) == 0 || !certified || !backlogged || now < cycle_start + slot_length(g)) return;
+  if (balance <= static_cast<int64_t>(burst == 0 ? kWorthwhileNs : burst / 2)) return;
+  uint64_t until = cycle_start + g->plan.window_ns, blocked_until = 0;  // until its own slot begins, at most
+  store(&page->awaits_pass, 1U);
+  full_fence();
+  for_each_peer(g, [&](int peer) {
+    Occurrence slot = slot_of(g, peer, now);
+    if (!slot.matters) return;
+    bool over = slot.end_ns <= now || load(&g->map.peers[peer]->passed_until_ns) >= slot.end_ns;
+    if (!over && slot.end_ns > blocked_until) blocked_until = slot.end_ns;
+    until = least(until, slot.start_ns + slot.window_ns);
+  });
+  if (blocked_until != 0) {
+    choice->next_ns = least(choice->next_ns, blocked_until);
+    return;
+  }
+  if (until < now + (burst == 0 ? kWorthwhileNs : burst)) return;
+  choice->ok = true;
+  choice->due_ns = now;
+  choice->expiry_ns = least(until, burst == 0 ? now + static_cast<uint64_t>(balance) : until);
+  choice->sm_offset = g->plan.sm_offset;
+}
+
+// An owner that cannot begin another burst in its slot says so, for those who are owed time.
+void pass(const fg_gate* g, uint64_t now) {
+  uint64_t end = g->plan.epoch_ns + g->plan.slot_end_ns +
+                 static_cast<uint64_t>(cycle_at(g, now) * static_cast<int64_t>(g->plan.window_ns));
+  Page* page = g->map.page;
+  if (now >= end || page->passed_until_ns >= end || slot_length(g) == 0) return;
+  store(&page->passed_until_ns, end);
+  full_fence();
+  for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
+    int peer = __builtin_ctzll(rest);
+    if (load(&g->map.peers[peer]->awaits_pass)) wake(&g->map.board->cell[peer].seq);
+  }
+}
+
 Choice choose(const fg_gate* g, uint64_t now, uint64_t burst) {
   Choice choice;
   bool alive = daemon_alive(g, now);
   choose_own(g, now, burst, alive, &choice);
   if (!choice.ok && alive) choose_loan(g, now, burst, &choice);
+  if (!choice.ok) choose_catch_up(g, now, burst, alive, &choice);
+  if (!choice.ok) pass(g, now);
   return choice;
 }
 
@@ -252,7 +352,7 @@ void wake_waiting(const fg_gate* g) {
   full_fence();
   for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
     if (load(&g->map.peers[__builtin_ctzll(rest)]->waiting_for) == g->map.index) {
-      futex_wake(&page->release_seq);
+      wake(&page->release_seq);
       return;
     }
   }
@@ -291,6 +391,7 @@ void begin_hold(fg_gate* g, const Choice& choice, uint64_t requested, uint64_t n
   g->loan = choice.loan;
   g->expiry_ns = choice.expiry_ns;
   Page* page = g->map.page;
+  store(&page->awaits_pass, 0U);
   uint64_t due = requested > choice.due_ns ? requested : choice.due_ns;
   PageWrite write(page);
   page->hold_start_ns = page->burst_start_ns = page->charged_ns = now;

@@ -30,6 +30,7 @@ void kick(fg_gate* gate);   // there is something to look at
 void leave(fg_gate* gate);  // this instance gives up its place
 
 uint64_t now_ns();
+void wake(const uint32_t* word);  // all that sleep on it
 void say(char* error, size_t error_size, const char* text, const char* detail);
 
 }  // namespace fastgate

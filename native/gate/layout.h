@@ -79,10 +79,13 @@ struct alignas(64) Page {
   uint64_t longest_burst_ns;
   int64_t owed_ns;
   uint64_t expiry_ns;
-  uint64_t latency_ns;    // of the last grant: from when it was due to when it was held
-  uint64_t hold_count;    // entries ever written to the ring
-  uint64_t hold_is_loan;  // of the hold that is not in the ring yet
-  uint64_t reserved[6];
+  uint64_t latency_ns;       // of the last grant: from when it was due to when it was held
+  uint64_t hold_count;       // entries ever written to the ring
+  uint64_t hold_is_loan;     // of the hold that is not in the ring yet
+  uint64_t passed_until_ns;  // it will not begin a burst before then, although its slot goes on
+  uint32_t awaits_pass;      // 1: it is owed time and would begin early if an owner passed
+  uint32_t reserved32;
+  uint64_t reserved[4];
   Hold holds[kHolds];
 };
 

@@ -8,9 +8,11 @@ namespace fastgate {
 namespace {
 uint64_t virtual_now = 0;
 uint32_t kicks = 0;
+uint32_t wakes = 0;
 }  // namespace
 
 uint64_t now_ns() { return virtual_now; }
+void wake(const uint32_t*) { ++wakes; }
 void kick(fg_gate*) { ++kicks; }
 void leave(fg_gate*) {}
 void say(char*, size_t, const char*, const char*) {}
@@ -32,6 +34,13 @@ FG_API void fg_virtual_set_now(uint64_t now) { virtual_now = now; }
 FG_API uint32_t fg_virtual_kicks() {
   uint32_t count = kicks;
   kicks = 0;
+  return count;
+}
+
+// How often one instance has woken others since the last call.
+FG_API uint32_t fg_virtual_wakes() {
+  uint32_t count = wakes;
+  wakes = 0;
   return count;
 }
 

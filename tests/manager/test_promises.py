@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,27 +56,65 @@ def test_work_that_can_stop_receives_its_request_on_a_full_device(rects: list[Re
     _assert_disjoint(device.instances)
 
 
-@settings(max_examples=40)
-@given(cut_rects(), st.data())
-def test_bursts_receive_their_request_on_an_exactly_full_device(rects: list[Rect], data: st.DataObject) -> None:
-    """Bursts cannot be preempted, and there is no free time to make up for one in: 1.5 points instead of 1."""
+def _errors(rects: list[Rect], bursts: list[float]) -> list[float]:
+    """Run a set of saturated instances; how far each is from its request, as a share of time."""
     device = VirtualDevice(WINDOW_S)
-    for rect in rects:
-        device.add(Share(rect.sm, rect.quota, rect.quota), rect, burst_s=data.draw(BURSTS))
-    for instance, held in zip(device.instances, _run(device), strict=True):
-        share = instance.seat.share
-        assert share.quota_request - 0.015 <= held <= share.quota_limit + _tolerance(instance.declared_ns / 1e9)
+    for rect, burst_s in zip(rects, bursts, strict=True):
+        device.add(Share(rect.sm, rect.quota, rect.quota), rect, burst_s=burst_s)
+    held = _run(device)
     _assert_disjoint(device.instances)
+    return [h - rect.quota for h, rect in zip(held, rects, strict=True)]
+
+
+def _squeezed(rect: Rect, into: float) -> Rect:
+    return Rect(rect.sm_offset, rect.quota_offset * into, rect.sm, rect.quota * into)
+
+
+@st.composite
+def _cuts_with_bursts(draw: st.DrawFn) -> tuple[list[Rect], list[float]]:
+    """Cut devices in which every burst fits its slot, as the certificate asks for."""
+    rects = list(draw(cut_rects(max_pieces=6)))
+    return rects, [draw(BURSTS) if rect.quota * WINDOW_S * 0.95 >= 0.002 else 0.0 for rect in rects]
+
+
+@settings(max_examples=40)
+@given(_cuts_with_bursts())
+def test_bursts_receive_their_request_where_five_percent_are_free(cut: tuple[list[Rect], list[float]]) -> None:
+    rects, bursts = cut
+    errors = _errors([_squeezed(rect, 0.95) for rect in rects], bursts)
+    assert all(abs(error) <= 0.01 for error in errors)
 
 
 @settings(max_examples=30)
-@given(cut_rects(max_pieces=6), st.data())
-def test_lending_breaks_no_reservation_and_no_limit(rects: list[Rect], data: st.DataObject) -> None:
+@given(st.lists(st.lists(st.integers(2, 10), min_size=1, max_size=5), min_size=1, max_size=3), st.data())
+def test_bursts_receive_their_request_on_full_columns(columns: list[list[int]], data: st.DataObject) -> None:
+    """Columns of SMs, each exactly full: bursts cannot be preempted and no time is free to make up in."""
+    sm = 100 / len(columns)
+    rects = []
+    for at, column in enumerate(columns):
+        offsets = [sum(column[:i]) / sum(column) for i in range(len(column) + 1)]
+        rects += [Rect(at * sm, a, sm, b - a) for a, b in pairwise(offsets)]
+    bursts = [data.draw(BURSTS) if rect.quota * WINDOW_S >= 0.002 else 0.0 for rect in rects]
+    assert all(abs(error) <= 0.015 for error in _errors(rects, bursts))
+
+
+@settings(max_examples=30)
+@given(_cuts_with_bursts())
+def test_on_an_exactly_full_device_of_any_cut_bursts_cost_others_little(cut: tuple[list[Rect], list[float]]) -> None:
+    """Where a slot follows on several that end with bursts of their own, the latest decides: docs/limits.md."""
+    errors = _errors(*cut)
+    assert all(-0.03 <= error <= 0.01 for error in errors)
+
+
+@settings(max_examples=30)
+@given(_cuts_with_bursts(), st.data())
+def test_lending_breaks_no_reservation_and_no_limit(cut: tuple[list[Rect], list[float]], data: st.DataObject) -> None:
     device = VirtualDevice(WINDOW_S)
-    for rect in rects:
+    for rect, burst_s in zip(*cut, strict=True):
         if data.draw(st.booleans()):
-            limit = data.draw(st.sampled_from([rect.quota, max(rect.quota, 0.7), 1.0]))
-            device.add(Share(rect.sm, rect.quota, limit), rect, burst_s=data.draw(BURSTS))
+            squeezed = _squeezed(rect, 0.95)
+            limit = data.draw(st.sampled_from([squeezed.quota, max(squeezed.quota, 0.7), 1.0]))
+            device.add(Share(rect.sm, squeezed.quota, limit), squeezed, burst_s=burst_s)
     for instance, held in zip(device.instances, _run(device), strict=True):
         share, tolerance = instance.seat.share, _tolerance(instance.declared_ns / 1e9)
         assert share.quota_request - tolerance <= held <= share.quota_limit + tolerance

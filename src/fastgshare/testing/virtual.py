@@ -27,6 +27,7 @@ from fastgshare.manager.timetable import Timetable
 
 ABSTRACT: Final = Device("abstract", DeviceKind.ABSTRACT, sm_count=100)
 _POLL_NS: Final = 500_000  # as the real gate's: who is blocked looks again this often
+_IDLE_NS: Final = 2_000_000  # how often an instance without work looks for some
 _LEND_VALID_NS: Final = 200_000_000
 
 
@@ -40,6 +41,7 @@ def _library() -> ctypes.CDLL:
     u64, pointer = ctypes.c_uint64, ctypes.c_void_p
     lib.fg_virtual_set_now.argtypes = [u64]
     lib.fg_virtual_kicks.restype = ctypes.c_uint32
+    lib.fg_virtual_wakes.restype = ctypes.c_uint32
     lib.fg_virtual_open.restype = pointer
     lib.fg_virtual_open.argtypes = [pointer, pointer, ctypes.c_int]
     lib.fg_try_acquire.restype = ctypes.c_int
@@ -167,7 +169,7 @@ class VirtualDevice:
         if instance.working or instance.dead:
             return
         if not instance.requested_ns and not instance.work(self.now_ns):
-            self._at(self.now_ns + _POLL_NS, 2, lambda: self._step(instance))
+            self._at(self.now_ns + _IDLE_NS, 2, lambda: self._step(instance))
             return
         instance.requested_ns = instance.requested_ns or self.now_ns
         wait = _Wait()
@@ -180,6 +182,8 @@ class VirtualDevice:
         else:
             until = self.now_ns + _POLL_NS if wait.peer >= 0 else min(wait.until_ns, self.now_ns + self.table.window_ns)
             self._at(max(until, self.now_ns + 1), 2, lambda: self._step(instance))
+        if self._lib.fg_virtual_wakes():
+            self._wake_all()
 
     def _work(self, instance: VirtualInstance) -> None:
         instance.working = True
