@@ -34,7 +34,7 @@ def _percent(device: Device, sms: int) -> float:
 @st.composite
 def shares(draw: st.DrawFn, device: Device = ABSTRACT) -> Share:
     """Shares on a device's grid, quotas in thousandths, without a memory cap."""
-    request = draw(st.integers(1, MILLE))
+    request = draw(st.integers(1, MILLE // 4) | st.integers(1, MILLE))
     limit = draw(st.integers(request, MILLE))
     return Share(_percent(device, draw(st.integers(1, device.sm_count))), request / MILLE, limit / MILLE)
 

@@ -1,0 +1,274 @@
+"""Reconciling what is wanted with what is there. Pure: equal arguments, equal plan."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from fastgshare.domain.deployments import Deployment
+from fastgshare.domain.devices import Device
+from fastgshare.domain.functions import Function
+from fastgshare.domain.instances import Instance, InstanceState, InstanceStatus
+from fastgshare.domain.shares import Share
+from fastgshare.scheduler.books import Backoff, Book, Failure, number_of
+from fastgshare.scheduler.layouts import Layout, Occupant
+from fastgshare.scheduler.plans import Action, Plan, Resize, Start, Stop
+
+_DRAIN_S = 60.0  # for an instance of which nothing is remembered
+_LIVE = (InstanceState.STARTING, InstanceState.READY)
+_MAX_NODES = 5_000
+
+
+def reconcile(
+    wanted: Sequence[Deployment],
+    observed: Sequence[InstanceStatus],
+    book: Book,
+    devices: Sequence[Device],
+    now_s: float,
+    *,
+    backoff: Backoff | None = None,
+) -> Plan:
+    """Decide what to do about the instances that are there, given those that are wanted.
+
+    book: must have taken in `observed` before (`Book.observe`). Every function's instances are kept as they are where
+    only the gateway is concerned, resized live where only quotas changed, and else replaced: the new one beside the
+    old where both fit, otherwise the old one goes first. A constant wish ends in an empty plan.
+    """
+    return _Draft(observed, book, devices, now_s, backoff or Backoff()).plan(wanted)
+
+
+def can_serve(running: Function, wanted: Function) -> bool:
+    """Whether an instance of one version of a function can serve as one of another, if need be with other quotas.
+
+    Larger batches than it was warmed up with would make bursts longer than the longest that it measured.
+    """
+    return _build(running) == _build(wanted) and running.batch.max_size >= wanted.batch.max_size
+
+
+def _build(function: Function) -> tuple[object, ...]:
+    share = function.share
+    return (
+        function.model,
+        function.handler,
+        dict(function.env),
+        function.secrets,
+        function.burst_s,
+        share.sm_partition,
+        share.mem_bytes,
+    )
+
+
+@dataclass(slots=True)
+class _Crew:
+    """A function's instances: fresh ones, old ones to be replaced, and failures that may be made good now."""
+
+    deployment: Deployment
+    fresh: list[InstanceStatus]
+    old: list[InstanceStatus]
+    due: list[Failure] = field(default_factory=list)
+    lacking: int = 0
+
+    @property
+    def function(self) -> Function:
+        return self.deployment.function
+
+
+class _Draft:
+    """A plan in the making."""
+
+    def __init__(
+        self,
+        observed: Sequence[InstanceStatus],
+        book: Book,
+        devices: Sequence[Device],
+        now_s: float,
+        backoff: Backoff,
+    ) -> None:
+        self._observed = sorted(observed, key=lambda s: (s.function_name, number_of(s.id), s.id))
+        self._book = book
+        self._devices = devices
+        self._now_s = now_s
+        self._backoff = backoff
+        self._stops: dict[str, Stop] = {}
+        self._starts: list[Start] = []
+        self._problems: dict[str, str] = {}
+        self._wake_s = math.inf
+
+    def plan(self, wanted: Sequence[Deployment]) -> Plan:
+        crews = [self._crew(d) for d in sorted(wanted, key=lambda d: d.function.name)]
+        self._stop_strangers({crew.function.name for crew in crews})
+        for crew in crews:
+            self._stop_surplus(crew)
+            self._count_lacking(crew)
+        layout = Layout(self._devices, self._occupants(), _MAX_NODES)
+        self._resize(crews, layout)
+        self._start_lacking(crews, layout)
+        wake_s = None if self._wake_s == math.inf else self._wake_s
+        return Plan((*_resizes(layout), *self._stops.values(), *self._starts), self._problems, wake_s)
+
+    def _crew(self, deployment: Deployment) -> _Crew:
+        function = deployment.function
+        live = [s for s in self._observed if s.function_name == function.name and s.state in _LIVE]
+        fresh = [s for s in live if self._is_fresh(s, function)]
+        return _Crew(deployment, fresh, [s for s in live if s not in fresh])
+
+    def _is_fresh(self, status: InstanceStatus, function: Function) -> bool:
+        record = self._book.records.get(status.id)
+        return record is not None and can_serve(record.function, function)
+
+    def _stop_strangers(self, names: set[str]) -> None:
+        for status in self._observed:
+            if status.state is InstanceState.FAILED:
+                self._stop(status, f"it failed: {status.reason}")
+            elif status.state in _LIVE and status.function_name not in names:
+                self._stop(status, f"function {status.function_name} was removed")
+
+    def _stop_surplus(self, crew: _Crew) -> None:
+        """Stop instances beyond what is wanted, the latest first, and old ones that new ones have replaced."""
+        name, replicas = crew.function.name, crew.deployment.replicas
+        for status in sorted(crew.fresh, key=_keep_first)[replicas:]:
+            self._stop(status, f"{name} has more instances than the {replicas} wanted")
+            crew.fresh.remove(status)
+        ready = sum(s.state is InstanceState.READY for s in crew.fresh)
+        serving = [s for s in crew.old if s.state is InstanceState.READY]
+        kept = serving[max(0, len(serving) - (replicas - ready)) :] if replicas > ready else []
+        for status in [s for s in crew.old if s not in kept]:
+            self._stop(status, f"it is of an earlier version of {name}")
+        crew.old = kept
+
+    def _count_lacking(self, crew: _Crew) -> None:
+        """How many to start now: those missing, but for failed ones whose time has not come."""
+        missing = max(0, crew.deployment.replicas - len(crew.fresh))
+        failures = sorted(
+            self._book.failures.get(crew.function.name, ()), key=lambda f: (self._retry_s(f), f.instance_id)
+        )
+        crew.due = [f for f in failures if self._retry_s(f) <= self._now_s]
+        later = failures[len(crew.due) :]
+        crew.lacking = max(0, missing - len(later))
+        if missing and later:
+            self._problems[crew.function.name] = self._despair(crew.function.name, later)
+            self._wake_s = min(self._wake_s, self._retry_s(later[0]))
+
+    def _retry_s(self, failure: Failure) -> float:
+        return self._backoff.retry_s(failure)
+
+    def _despair(self, name: str, failures: Sequence[Failure]) -> str:
+        worst = max(failures, key=lambda f: (f.attempt, f.failed_s))
+        said = f"instance {worst.instance_id} failed: {worst.reason}"
+        if self._retry_s(worst) == math.inf:
+            return f"{said}; gave up after {worst.attempt} attempts, deploy or scale {name} to try again"
+        return f"{said}; attempt {worst.attempt + 1} of {self._backoff.attempts} follows"
+
+    def _occupants(self) -> dict[str, Occupant]:
+        return {
+            s.id: Occupant(s.placement, self._share(s), s.state is InstanceState.READY and s.id not in self._stops)
+            for s in self._observed
+            if s.state is not InstanceState.FAILED
+        }
+
+    def _share(self, status: InstanceStatus) -> Share:
+        record = self._book.records.get(status.id)
+        rect = status.placement.rect
+        return record.function.share if record else Share(min(100.0, rect.sm), min(1.0, rect.quota), 1.0)
+
+    def _resize(self, crews: Sequence[_Crew], layout: Layout) -> None:
+        """Bring running instances to the quotas that are wanted; those that still start come later."""
+        tasks = [(crew, ids) for crew in crews for device in self._devices if (ids := self._misshaped(crew, device))]
+        while tasks:  # one may need the room that another gives up
+            failed = [(crew, ids) for crew, ids in tasks if layout.resize(dict.fromkeys(ids, crew.function.share))]
+            if len(failed) == len(tasks):
+                break
+            tasks = failed
+        for crew, ids in tasks:
+            reason = self._hopeful(layout, without=()).resize(dict.fromkeys(ids, crew.function.share))
+            if reason:
+                self._problems[crew.function.name] = f"{', '.join(ids)} keep their share: {reason}"
+
+    def _misshaped(self, crew: _Crew, device: Device) -> list[str]:
+        ready = [s for s in crew.fresh if s.state is InstanceState.READY and s.placement.device_id == device.id]
+        return [s.id for s in ready if self._share(s) != crew.function.share]
+
+    def _start_lacking(self, crews: Sequence[_Crew], layout: Layout) -> None:
+        """Place all that lack together; the first of every function come before the second of any.
+
+        Where not all fit, successors of failed instances come before those, so that a death changes nothing else.
+        """
+        rounds = itertools.zip_longest(*(self._newcomers(crew) for crew in crews))
+        newcomers = [new for row in rounds for new in row if new is not None]
+        newcomers.sort(key=lambda new: new[2] is None)
+        reasons = layout.place({id: crew.function.share for id, crew, _ in newcomers})
+        for id, crew, failure in newcomers:
+            if id not in reasons:
+                instance = Instance(id, crew.function, layout.occupants[id].placement)
+                self._starts.append(Start(instance, _why(crew, failure), failure))
+        for crew in crews:
+            unplaced = [id for id, owner, _ in newcomers if owner is crew and id in reasons]
+            if unplaced:
+                self._make_room(crew, unplaced, layout)
+
+    def _newcomers(self, crew: _Crew) -> Iterator[tuple[str, _Crew, Failure | None]]:
+        name = crew.function.name
+        seen = (number_of(s.id) for s in self._observed if s.function_name == name)
+        last = max([self._book.numbers.get(name, 0), *seen])
+        for i in range(crew.lacking):
+            yield f"{name}-{last + 1 + i}", crew, crew.due[i] if i < len(crew.due) else None
+
+    def _make_room(self, crew: _Crew, unplaced: Sequence[str], layout: Layout) -> None:
+        """For what has no place now: wait if it soon will have, else stop an old one if that helps, else say so."""
+        name, share = crew.function.name, crew.function.share
+        newcomers = dict.fromkeys(unplaced, share)
+        refused = self._hopeful(layout, without=()).place(newcomers)
+        if len(refused) < len(newcomers):  # something is under way that makes room for some
+            return
+        old = [s.id for s in crew.old]
+        starting = any(s.state is InstanceState.STARTING for s in crew.fresh)
+        starting = starting or any(s.instance.function.name == name for s in self._starts)
+        if old and len(self._hopeful(layout, without=old).place(newcomers)) < len(refused):
+            if not starting:
+                self._stop(crew.old[0], f"it makes room for the next version of {name}")
+            return
+        reason = next(iter(refused.values()))
+        count = f"{len(refused)} of {crew.deployment.replicas} instances"
+        self._problems.setdefault(name, f"{count} have no place: {reason}")
+
+    def _hopeful(self, layout: Layout, without: Sequence[str]) -> Layout:
+        """The layout once all that start are ready and all that end have gone."""
+        leaving = {s.id for s in self._observed if s.state is InstanceState.DRAINING} | set(self._stops) | set(without)
+        staying = {id: replace(o, movable=True) for id, o in layout.occupants.items() if id not in leaving}
+        return Layout(self._devices, staying, _MAX_NODES)
+
+    def _stop(self, status: InstanceStatus, reason: str) -> None:
+        record = self._book.records.get(status.id)
+        drain_s = record.function.timeout_s if record is not None else _DRAIN_S
+        serves = status.state is InstanceState.READY
+        self._stops[status.id] = Stop(status.id, drain_s if serves else 0.0, reason)
+
+
+def _keep_first(status: InstanceStatus) -> tuple[bool, int]:
+    return status.state is not InstanceState.READY, number_of(status.id)
+
+
+def _why(crew: _Crew, failure: Failure | None) -> str:
+    if failure is not None:
+        return f"attempt {failure.attempt + 1}, after {failure.instance_id} failed: {failure.reason}"
+    return f"{crew.function.name} has {len(crew.fresh)} of the {crew.deployment.replicas} instances wanted"
+
+
+def _resizes(layout: Layout) -> list[Action]:
+    changes = {id: (o.share, o.placement) for id, o in layout.moved.items()}
+    return [Resize(changes, f"other quotas or slots for {', '.join(changes)}")] if changes else []
+
+
+def settled(deployment: Deployment, observed: Sequence[InstanceStatus], book: Book) -> bool:
+    """Whether exactly the wanted instances are there, ready, and as the function says."""
+    live = [s for s in observed if s.function_name == deployment.function.name and s.state in _LIVE]
+    return len(live) == deployment.replicas and all(_as_wanted(s, deployment.function, book) for s in live)
+
+
+def _as_wanted(status: InstanceStatus, function: Function, book: Book) -> bool:
+    record = book.records.get(status.id)
+    if record is None or status.state is not InstanceState.READY:
+        return False
+    return can_serve(record.function, function) and record.function.share == function.share
