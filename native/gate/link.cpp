@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kFds = kCells + 2;
 constexpr int kReconnectMs = 50;
+constexpr uint64_t kLongestWaitNs = 3'600'000'000'000;
 constexpr uint64_t kReadoptTimeoutNs = 3'000'000'000;
 
 void close_all(const int* fds, int count) {
@@ -186,31 +187,35 @@ void unmap_all(Mapping* mapping) {
 
 int introduce(const char* path, HelloKind kind, const char* instance_id, const Mapping* old,
               uint64_t timeout_ns, Answer* answer, int* fds, char* error, size_t error_size) {
-  *answer = Answer();
   Hello hello = {};
   hello.magic = kHelloMagic;
   hello.version = kVersion;
   hello.kind = kind;
   hello.index = old != nullptr ? static_cast<uint32_t>(old->index) : 0;
   strncpy(hello.instance_id, instance_id, sizeof(hello.instance_id) - 1);
-  int fd = connect_to(path);
-  if (fd < 0) {
-    say(error, error_size, "no node daemon answers at ", path);
-    return -1;
+  const uint64_t deadline = now_ns() + (timeout_ns < kLongestWaitNs ? timeout_ns : kLongestWaitNs);
+  for (;;) {
+    *answer = Answer();
+    int fd = connect_to(path);
+    if (fd < 0) {
+      say(error, error_size, "no node daemon answers at ", path);
+    } else {
+      uint64_t now = now_ns();
+      int left_ms = now < deadline ? static_cast<int>((deadline - now) / 1'000'000) : 0;
+      if (send_hello(fd, hello, old != nullptr ? old->fds : nullptr) && readable(fd, -1, left_ms) &&
+          receive_answer(fd, answer, fds) >= 0) {
+        if (kind == kReadopt || answer->status == kWelcome) return fd;
+        say(error, error_size, "the node daemon refuses this instance: ", answer->reason);
+        close(fd);
+        return -1;
+      }
+      say(error, error_size, "the node daemon did not admit this instance: ", instance_id);
+      close(fd);
+    }
+    // The daemon may be between two lives; who registers has time.
+    if (kind == kReadopt || now_ns() >= deadline) return -1;
+    poll(nullptr, 0, kReconnectMs);
   }
-  int timeout_ms = timeout_ns / 1'000'000 > 0x7fffffff ? -1 : static_cast<int>(timeout_ns / 1'000'000);
-  if (!send_hello(fd, hello, old != nullptr ? old->fds : nullptr) || !readable(fd, -1, timeout_ms) ||
-      receive_answer(fd, answer, fds) < 0) {
-    say(error, error_size, "the node daemon did not admit this instance: ", instance_id);
-    close(fd);
-    return -1;
-  }
-  if (kind == kRegister && answer->status != kWelcome) {
-    say(error, error_size, "the node daemon refuses this instance: ", answer->reason);
-    close(fd);
-    return -1;
-  }
-  return fd;
 }
 
 bool start_keeper(fg_gate* g) {

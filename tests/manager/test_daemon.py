@@ -1,0 +1,306 @@
+"""The node daemon with real processes, real kills and garbage on its socket. Nothing here asserts how long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fastgshare.domain.devices import Device, DeviceKind
+from fastgshare.domain.errors import FastGShareError
+from fastgshare.domain.rects import Rect
+from fastgshare.domain.shares import Share
+from fastgshare.manager import layout
+from fastgshare.manager.node import NodeDaemon
+from fastgshare.manager.saturation import read_log
+from fastgshare.manager.trial import ABSTRACT
+
+HALF = Share(100, 0.5, 0.5)
+FIRST, SECOND = Rect(0, 0, 100, 0.5), Rect(0, 0.5, 100, 0.5)
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Worker:
+    """A saturated instance in a process of its own."""
+
+    id: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    def holds(self) -> list[tuple[int, int, int]]:
+        return read_log(self.log) if self.log.exists() else []
+
+    def held_since(self, since_ns: int) -> int:
+        return sum(1 for start, *_ in self.holds() if start > since_ns)
+
+
+class Node:
+    """A daemon and workers, all of which end with the test."""
+
+    def __init__(self, directory: Path, device: Device = ABSTRACT) -> None:
+        self.daemon = NodeDaemon(device, directory)
+        self.directory = directory
+        self.workers: list[Worker] = []
+
+    async def worker(
+        self, name: str, share: Share, rect: Rect | None, burst_s: float = 0.0, program: str = ""
+    ) -> Worker:
+        log = self.directory / f"{name}.holds"
+        command = ["-c", program] if program else ["-m", "fastgshare.manager.saturation"]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *command, "--socket", str(self.daemon.socket_path), "--instance", name),
+            *("--burst-s", str(burst_s), "--log", str(log)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        worker = Worker(name, process, log)
+        self.workers.append(worker)
+        await self.daemon.admit(name, process.pid, share, rect, burst_s, declared=True)
+        assert process.stdout is not None and process.stdin is not None
+        assert (await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).strip() == b"ready"
+        process.stdin.write(b"go\n")
+        return worker
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                worker.process.kill()
+            await worker.process.wait()
+        await self.daemon.stop()
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    node = Node(tmp_path)
+    await node.daemon.start()
+    try:
+        yield node
+    finally:
+        await node.close()
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait for something that must come; the bound only ends a test that has failed."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        result = condition()
+        if result if isinstance(result, bool) else await result:
+            return
+        assert time.monotonic() < give_up, "did not happen"
+        await asyncio.sleep(0.02)
+
+
+async def works_on(worker: Worker, grants: int = 5) -> None:
+    since = time.monotonic_ns()
+    await eventually(lambda: worker.held_since(since) >= grants)
+
+
+def assert_never_at_once(first: Worker, second: Worker) -> None:
+    """M1 for two that need the whole device."""
+    marked = sorted((start, end) for worker in (first, second) for start, end, _ in worker.holds())
+    assert all(a[1] <= b[0] for a, b in pairwise(marked))
+
+
+async def test_two_instances_take_turns(node: Node) -> None:
+    first = await node.worker("first", HALF, FIRST)
+    second = await node.worker("second", HALF, SECOND, burst_s=0.002)
+    await works_on(first)
+    await works_on(second)
+    assert_never_at_once(first, second)
+    entries = await node.daemon.windows(3)
+    assert {e.instance_id for e in entries} == {"first", "second"}
+    assert all(0 <= e.received_s <= e.window_s for e in entries)
+
+
+async def test_a_killed_instance_frees_the_device(node: Node) -> None:
+    """M5: killed while it works."""
+    first = await node.worker("first", HALF, FIRST)
+    second = await node.worker("second", HALF, SECOND)
+    await works_on(first)
+    first.process.kill()
+    await works_on(second)
+
+    async def gone() -> bool:
+        return "first" not in (await node.daemon.status())["instances"]
+
+    await eventually(gone)
+
+
+async def test_a_hung_instance_is_ended(node: Node) -> None:
+    """M5: stopped while it holds the token, it is fenced, and its neighbour goes on."""
+    first = await node.worker("first", HALF, FIRST, burst_s=0.005)
+    second = await node.worker("second", HALF, SECOND)
+    await works_on(first)
+    await works_on(second)
+    await _stop_while_holding(node, first)
+    await asyncio.wait_for(first.process.wait(), PATIENCE_S)
+    assert first.process.returncode == -signal.SIGKILL
+    await works_on(second)
+
+
+async def _stop_while_holding(node: Node, worker: Worker) -> None:
+    """SIGSTOP a worker until it is caught with a token: then others stay without for longer than a slot."""
+    give_up = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up and worker.process.returncode is None:
+        worker.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(0.5)
+        if worker.process.returncode is None:
+            worker.process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.007)
+
+
+LIAR = """
+import os, sys, time
+from pathlib import Path
+from fastgshare.manager.gate import Gate
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+gate = Gate(Path(arguments["--socket"]), arguments["--instance"])
+print("ready", flush=True)
+sys.stdin.readline()
+gate.acquire(0.0)
+gate.release()
+while True:
+    sum(range(10000))
+"""
+
+
+async def test_an_instance_that_computes_without_a_token_is_ended(tmp_path: Path) -> None:
+    """M5 on the CPU: its CPU time is held against its tokens."""
+    core = min(os.sched_getaffinity(0))
+    node = Node(tmp_path, Device("cpu", DeviceKind.CPU, 1, 0, (core,)))
+    await node.daemon.start()
+    try:
+        liar = await node.worker("liar", HALF, FIRST, program=LIAR)
+        await asyncio.wait_for(liar.process.wait(), PATIENCE_S)
+        assert liar.process.returncode == -signal.SIGKILL
+    finally:
+        await node.close()
+
+
+async def test_the_daemon_can_be_killed_at_any_moment(node: Node) -> None:
+    """M6: instances work on without it, and its successor takes them back with the cells they have."""
+    first = await node.worker("first", HALF, FIRST)
+    second = await node.worker("second", HALF, SECOND, burst_s=0.002)
+    for _ in range(3):
+        await works_on(first)
+        before = await node.daemon.status()
+        os.kill(node.daemon.pid, signal.SIGKILL)
+        await works_on(first, 2)
+        await works_on(second, 2)
+        await eventually(partial(_taken_back, node, before["pid"]))
+    await works_on(second)
+    assert_never_at_once(first, second)
+    assert node.daemon.restarts == 3
+
+
+async def _taken_back(node: Node, former_pid: int) -> bool:
+    status = await node.daemon.status()
+    cells = {name: seat["index"] for name, seat in status["instances"].items()}
+    return status["pid"] != former_pid and cells == {"first": 0, "second": 1}
+
+
+async def test_nobody_gets_a_slot_twice_while_the_daemon_is_replaced(node: Node) -> None:
+    """An instance that comes while the successor waits for its predecessor's gets a cell of its own."""
+    first = await node.worker("first", Share(100, 0.3, 0.3), Rect(0, 0, 100, 0.3))
+    await works_on(first)
+    os.kill(node.daemon.pid, signal.SIGKILL)
+    second = await node.worker("second", Share(100, 0.5, 0.5), Rect(0, 0.3, 100, 0.5))
+    await works_on(first)
+    await works_on(second)
+    assert_never_at_once(first, second)
+    seats = (await node.daemon.status())["instances"]
+    assert seats["first"]["index"] != seats["second"]["index"]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\0",
+        b"garbage" * 100,
+        b'{"op": 3}',
+        b"{not json",
+        b"{}",
+        b"\xff" * layout.HELLO.size,
+        layout.HELLO.pack(layout.HELLO_MAGIC, 99, 1, 0, 0, b"x"),
+        layout.HELLO.pack(layout.HELLO_MAGIC, layout.VERSION, 7, 0, 0, b"x"),
+        layout.HELLO.pack(layout.HELLO_MAGIC, layout.VERSION, layout.READOPT, 63, 0, b"first"),
+        layout.HELLO.pack(layout.HELLO_MAGIC, layout.VERSION, layout.REGISTER, 0, 0, b"\xff\xfe"),
+    ],
+)
+async def test_a_malformed_message_costs_its_sender_the_connection(node: Node, garbage: bytes) -> None:
+    first = await node.worker("first", HALF, FIRST)
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with peer:
+        peer.settimeout(PATIENCE_S)
+        peer.connect(str(node.daemon.socket_path))
+        peer.send(garbage)
+        assert peer.recv(100) == b""
+    await works_on(first, 2)
+    assert node.daemon.restarts == 0
+
+
+async def test_who_was_not_admitted_is_not_let_in_under_anothers_name(node: Node) -> None:
+    first = await node.worker("first", HALF, FIRST)
+    hello = layout.HELLO.pack(layout.HELLO_MAGIC, layout.VERSION, layout.REGISTER, 0, 0, b"first")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+        peer.settimeout(0.3)
+        peer.connect(str(node.daemon.socket_path))
+        peer.send(hello)
+        with pytest.raises(TimeoutError):
+            peer.recv(200)
+    await works_on(first, 2)
+
+
+async def test_commands_are_refused_with_the_field_and_what_is_allowed(node: Node) -> None:
+    with pytest.raises(FastGShareError, match=r"pid: 999999999 is not allowed; allowed: a running process"):
+        await node.daemon.admit("ghost", 999999999, HALF, FIRST)
+    with pytest.raises(FastGShareError, match="instance 'ghost' does not exist"):
+        await node.daemon.place({"ghost": (HALF, FIRST)})
+
+
+async def test_a_quota_is_changed_on_a_running_instance(node: Node) -> None:
+    """M8: the same process goes on, with the new share in the ledger."""
+    worker = await node.worker("worker", Share(50, 0.2, 0.2), Rect(0, 0, 50, 0.2))
+    await works_on(worker)
+    await node.daemon.place({"worker": (Share(50, 0.6, 0.6), Rect(0, 0.1, 50, 0.6))})
+    await works_on(worker)
+
+    async def entitled() -> bool:
+        entries = await node.daemon.windows(1)
+        return bool(entries) and abs(entries[-1].entitled_s - 0.6 * entries[-1].window_s) < 1e-9
+
+    await eventually(entitled)
+    assert worker.process.returncode is None
+
+
+async def test_the_ledger_is_a_file_too(node: Node) -> None:
+    """M9: nobody has to believe the daemon's word."""
+    await node.worker("first", HALF, FIRST)
+    path = node.directory / "ledger.csv"
+    await eventually(lambda: path.exists() and len(path.read_text().splitlines()) > 10)
+    header, *rows = path.read_text().splitlines()
+    assert header.startswith("window_index,window_start_s,window_s,instance_id,sm_partition,entitled_s,received_s")
+    assert all(row.count(",") == header.count(",") for row in rows[:-1])
+
+
+async def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    await node.daemon.start()
+    pid = node.daemon.pid
+    await node.worker("first", HALF, FIRST)
+    await node.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert set(os.listdir(tmp_path)) <= {"ledger.csv", "first.holds"}  # noqa: PTH208 - nothing else runs here
