@@ -136,6 +136,11 @@ class Dispatcher:
         """Whether the instance is ready, or draining with work left."""
         return instance_id in self._workers
 
+    @property
+    def serving(self) -> bool:
+        """Whether an instance is ready."""
+        return self._ready > 0
+
     def instance_ready(self, instance_id: str) -> None:
         """Give work to this instance from now on. Raises `IllegalTransition` if it is known."""
         if instance_id in self._workers:
