@@ -39,7 +39,7 @@ Floats = NDArray[np.float32]
 
 
 class Ocr:
-    """One image a request; all lines of an image are read in one run."""
+    """One image a request."""
 
     def __init__(self, context: Context) -> None:
         assert context.model is not None, "functions.yaml names the detector as the model"
@@ -54,13 +54,11 @@ class Ocr:
     def __call__(self, request: Request) -> Result:
         """The lines of one image."""
         image = open_image(request.body)
-        boxes = reading_order(self._find(image))
-        texts = self._read([image.crop(box) for box in boxes])
-        lines = [
-            {"text": text, "confidence": round(confidence, 3), "box": box}
-            for (text, confidence), box in zip(texts, boxes, strict=True)
-            if text
-        ]
+        lines = []
+        for box in reading_order(self._find(image)):
+            text, confidence = self._read(image.crop(box))
+            if text:
+                lines.append({"text": text, "confidence": round(confidence, 3), "box": box})
         return {"lines": lines}
 
     def _find(self, image: Image.Image) -> list[Box]:
@@ -68,21 +66,19 @@ class Ocr:
         scale = min(1.0, LONGEST_SIDE / max(image.size))
         width, height = (max(GRID, round(side * scale / GRID) * GRID) for side in image.size)
         resized = image.resize((width, height), Image.Resampling.BILINEAR)
-        (probabilities,) = self._detector.run({self._detector.inputs[0].name: normalised([resized])})
+        (probabilities,) = self._detector.run({self._detector.inputs[0].name: normalised(resized)})
         x_scale, y_scale = image.width / width, image.height / height
         return [
             (round(left * x_scale), round(top * y_scale), round(right * x_scale), round(bottom * y_scale))
             for left, top, right, bottom in text_boxes(probabilities[0, 0])
         ]
 
-    def _read(self, lines: Sequence[Image.Image]) -> list[tuple[str, float]]:
-        """Text and mean confidence of every line."""
-        if not lines:
-            return []
-        sizes = [(max(LINE_HEIGHT // 2, round(line.width * LINE_HEIGHT / line.height)), LINE_HEIGHT) for line in lines]
-        scaled = [line.resize(size, Image.Resampling.BILINEAR) for line, size in zip(lines, sizes, strict=True)]
+    def _read(self, line: Image.Image) -> tuple[str, float]:
+        """Text and mean confidence of a line. Lines are read one by one: short bursts share a device best."""
+        size = (max(LINE_HEIGHT // 2, round(line.width * LINE_HEIGHT / line.height)), LINE_HEIGHT)
+        scaled = line.resize(size, Image.Resampling.BILINEAR)
         (characters,) = self._recogniser.run({self._recogniser.inputs[0].name: normalised(scaled)})
-        return [self._decode(line) for line in characters]
+        return self._decode(characters[0])
 
     def _decode(self, characters: Floats) -> tuple[str, float]:
         """Greedy CTC: the likeliest character of every step, repetitions and blanks dropped."""
@@ -102,18 +98,12 @@ def open_image(body: bytes) -> Image.Image:
         raise BadRequest(f"the body is no image that can be read ({error})") from error
 
 
-def normalised(images: Sequence[Image.Image]) -> Floats:
-    """Images as the networks take them: [image, channel in BGR, row, column], from -1 to 1.
-
-    Narrower ones are filled up with 0 on the right.
-    """
-    width = max(image.width for image in images)
-    batch = np.zeros((len(images), 3, images[0].height, width), dtype=np.float32)
-    for row, image in zip(batch, images, strict=True):
-        pixels: Pixels = np.asarray(image)
-        np.multiply(pixels[:, :, ::-1].transpose(2, 0, 1), 2 / 255, out=row[:, :, : image.width], dtype=np.float32)
-        row[:, :, : image.width] -= 1
-    return batch
+def normalised(image: Image.Image) -> Floats:
+    """An image as the networks take it: [1, channel in BGR, row, column], from -1 to 1."""
+    pixels: Pixels = np.asarray(image)
+    channels = np.multiply(pixels[:, :, ::-1].transpose(2, 0, 1), 2 / 255, dtype=np.float32)
+    channels -= 1
+    return np.ascontiguousarray(channels)[None]
 
 
 def text_boxes(probabilities: Floats) -> list[Box]:
