@@ -33,6 +33,10 @@ def slow(request):
     time.sleep(1)
     return b"done"
 
+def stuck(request):
+    print("begun", flush=True)
+    time.sleep(1000)
+
 class Sleeper:
     def __init__(self, context):
         print("falling asleep", flush=True)
@@ -202,6 +206,20 @@ def test_it_ends_in_order_and_leaves_nothing(state: Path, file: Callable[..., st
         assert left(platform.directory) == []
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", int(platform.url.rpartition(":")[2])), timeout=5).close()
+
+
+def test_a_second_ctrl_c_does_not_wait_for_requests(state: Path, file: Callable[..., str]) -> None:
+    with up(state, "-f", file(stuck="stuck")) as platform:
+        platform.until("ready")
+        command = [*FASTGSHARE, "invoke", "stuck", "-d", "", "--gateway", platform.url]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as caller:
+            while b"begun" not in platform.run("logs", "stuck").stdout:
+                pass
+            platform.process.send_signal(signal.SIGINT)
+            platform.until("ending")
+            assert platform.end() == 0
+            assert caller.communicate(timeout=PATIENCE_S)[1].startswith(b"error: ")
+        assert left(platform.directory) == []
 
 
 def test_it_ends_while_an_instance_is_still_starting(state: Path, file: Callable[..., str]) -> None:

@@ -16,9 +16,10 @@ from fastgshare.domain.devices import Device
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Function
 from fastgshare.domain.logs import LogLine
-from fastgshare.gateway.applications import create_app
+from fastgshare.gateway.applications import SERVICE, create_app
 from fastgshare.gateway.clocks import MonotonicClock
 from fastgshare.gateway.servers import Server
+from fastgshare.gateway.service import FunctionService
 from fastgshare.manager.node import NodeDaemon
 from fastgshare.scheduler.controller import Controller
 from fastgshare.spec import functions as documents
@@ -81,16 +82,31 @@ class RunningPlatform:
     cluster: LocalCluster
     daemon: NodeDaemon
     server: Server
+    service: FunctionService
+
+    async def hasten_end(self) -> None:
+        """Give up the requests that are here: nothing waits for them any more when this platform ends."""
+        await self.service.close()
 
 
 @asynccontextmanager
 async def running_platform(
-    directory: Path, host: str, port: int, *, window_s: float | None = None, drain_s: float = DRAIN_S
+    directory: Path,
+    host: str,
+    port: int,
+    *,
+    window_s: float | None = None,
+    drain_s: float = DRAIN_S,
+    threads: int | None = None,
+    spin: bool = False,
 ) -> AsyncIterator[RunningPlatform]:
     """Run a platform on the CPU of this machine, with all functions that `directory` keeps, while entered.
 
-    host, port: where the gateway listens; port 0 takes a free one. Leaving ends all: no process, socket or shared
-    memory is left. Raises `StateUnavailable`, `InvalidValue` for an address that cannot be had, `DaemonUnavailable`.
+    host, port: where the gateway listens; port 0 takes a free one. window_s: a fixed window instead of one that
+    follows the bursts. drain_s: how long requests that are here may take in the end. threads, spin: of every instance,
+    as `LocalCluster` has them. Leaving ends all: no process, socket or shared memory is left.
+
+    Raises `StateUnavailable`, `InvalidValue` for an address that cannot be had, `DaemonUnavailable`.
     """
     node = directory / "node"
     device, clock = cpu_device(), MonotonicClock()
@@ -99,14 +115,16 @@ async def running_platform(
     with StateLock(directory), closing(_store(directory / "functions.sqlite")) as store:
         async with (
             _running_daemon(daemon),
-            LocalCluster(device, daemon=daemon, log_directory=directory / "logs") as cluster,
+            LocalCluster(
+                device, daemon=daemon, log_directory=directory / "logs", threads=threads, spin=spin
+            ) as cluster,
         ):
             controller = Controller(cluster, store, clock, logs=cluster.logs)
             platform = CheckedPlatform(controller)
             app = create_app(platform, cluster, clock, ledger=daemon.totals, drain_s=drain_s)
             async with Server(app, host, port) as server, asyncio.TaskGroup() as tasks:
                 loop = tasks.create_task(controller.run(), name="controller")
-                yield RunningPlatform(device, directory, platform, controller, cluster, daemon, server)
+                yield RunningPlatform(device, directory, platform, controller, cluster, daemon, server, app[SERVICE])
                 await server.stop()
                 loop.cancel()
 

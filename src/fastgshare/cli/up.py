@@ -101,35 +101,44 @@ class Speaker:
 async def _serve(functions: Sequence[Function], address: tuple[str, int], directory: Path, speaker: Speaker) -> None:
     from fastgshare.cli.platforms import running_platform
 
-    ending = _end_by_signal()
+    ending = Ending()
     try:
         async with running_platform(directory, *address) as running:
+            ending.platform = running
             await _run(running, functions, ending, speaker)
     except asyncio.CancelledError:
-        if not ending.is_set():
+        if not ending.asked:
             raise
     speaker.say("ended", "ended")
 
 
-def _end_by_signal() -> asyncio.Event:
-    """Set by the first SIGINT or SIGTERM; the second cancels whatever still waits in this task."""
-    ending = asyncio.Event()
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
+class Ending:
+    """The end, by SIGINT, SIGTERM or SIGHUP: the first asks for it, the second hastens it, further ones force it."""
 
-    def on_signal() -> None:
-        if ending.is_set():
-            task.cancel()
-        ending.set()
+    def __init__(self) -> None:
+        self.platform: RunningPlatform | None = None
+        self.asked = 0
+        self._event = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._hastening: asyncio.Task[None] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+                asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    return ending
+    async def wait(self) -> None:
+        """Return once it is asked for."""
+        await self._event.wait()
+
+    def _on_signal(self) -> None:
+        self.asked += 1
+        self._event.set()
+        if self.asked == 2 and self.platform is not None:
+            self._hastening = asyncio.get_running_loop().create_task(self.platform.hasten_end())
+        elif self.asked > 1 and self._task is not None:
+            self._task.cancel()
 
 
-async def _run(
-    running: RunningPlatform, functions: Sequence[Function], ending: asyncio.Event, speaker: Speaker
-) -> None:
+async def _run(running: RunningPlatform, functions: Sequence[Function], ending: Ending, speaker: Speaker) -> None:
     """Say where it listens, bring functions up, and return when it is to end."""
     speaker.say(
         "listening",
@@ -167,7 +176,8 @@ async def _say_when_ready(running: RunningPlatform, speaker: Speaker) -> None:
     async with asyncio.TaskGroup() as tasks:
         found = [tasks.create_task(_say_function(running, name, speaker)) for name in names]
     ready, count = sum(task.result() for task in found), len(names)
-    speaker.say("ready", f"ready: {ready} of {count} functions", functions=count, functions_ready=ready)
+    sentence = f"ready: {ready} of {count} functions" if count else "ready: no functions yet"
+    speaker.say("ready", sentence, functions=count, functions_ready=ready)
 
 
 async def _say_function(running: RunningPlatform, name: str, speaker: Speaker) -> bool:
