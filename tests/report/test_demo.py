@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -23,7 +24,7 @@ DOCUMENT: dict[str, Any] = {
         "max_error_pp": 0.42,
         "seconds": 10.0,
         "instances": [
-            {"id": "ocr-1", "request": 0.5, "received": 0.504, "error_pp": 0.4, "backlogged": True},
+            {"id": "ocr-1", "request": 0.5, "received": 0.504, "limit": 0.6, "error_pp": 0.4, "backlogged": True},
             {"id": "files-1", "request": 0.4, "received": 0.2, "error_pp": -20.0, "backlogged": False},
         ],
     },
@@ -77,7 +78,18 @@ def read(page: str) -> Balanced:
 def test_the_page_shows_every_figure() -> None:
     seen = read(demo_page(DOCUMENT)).seen
 
-    shown = {"1.50×", "0.42 pp", "1.80×", "1.25×", "20/s", "41.2 ms", "+0.40 pp", "2 threads, spinning on", "1.32.0"}
+    shown = {
+        "1.50×",
+        "0.42 pp",
+        "1.80×",
+        "1.25×",
+        "20/s",
+        "41.2 ms",
+        "0.40 pp",
+        "60.0 %",
+        "2 threads, spinning on",
+        "1.32.0",
+    }
     assert shown <= set(seen)
     assert any("files-1" in words and "Not counted" in words for words in seen)
 
@@ -101,7 +113,7 @@ def test_a_function_has_one_colour_on_the_whole_page() -> None:
     page = demo_page(DOCUMENT)
 
     assert page.count(hues["ocr"]) >= 4
-    assert page.count(f"background:{hues['ocr']}") == 2
+    assert page.count(f"background:{hues['ocr']}") == 3  # answers, throughput, quota
 
 
 def test_parts_that_are_not_there_are_left_out() -> None:
@@ -122,6 +134,16 @@ def test_a_report_without_a_part_that_must_be_there_is_refused_by_name(part: str
 
     with pytest.raises(InvalidValue, match=part):
         demo_page(document)
+
+
+def test_a_run_in_which_nobody_was_backlogged_has_no_error() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["quota"]["max_error_pp"] = math.nan
+
+    page = demo_page(document)
+
+    assert "nan" not in page
+    assert "–" in read(page).seen
 
 
 def test_long_answers_are_cut_and_say_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +22,8 @@ def demo_page(document: Document) -> str:
     """One HTML page. `throughput`, `quota` and `answers` must be there, the other parts are shown if they are.
 
     throughput: {time_sharing_rps: {fn: x}, fast_rps: {fn: x}, ratio, ratios?, rounds?, baseline?: {fn: {threads,
-    spin}}}; quota: {max_error_pp, seconds?, instances?: [{id, request, received, error_pp, backlogged}]}; answers:
-    {fn: {input, answer, latency_ms}}; device: {id, sm_count, kind?, sm_ids?}; placements: [{instance_id, sm_offset,
+    spin}}}; quota: {max_error_pp (NaN: nobody was backlogged), seconds?, instances?: [{id, request, limit?, received,
+    error_pp, backlogged}]}; answers: {fn: {input, answer, latency_ms}}; device: {id, sm_count, kind?, sm_ids?}; placements: [{instance_id, sm_offset,
     quota_offset, sm, quota}]; timeline: {window_s, rows: [{instance, holds: [[start_s, end_s, "own" | "loan"]]}]};
     machine, versions: {name: value}.
 
@@ -70,7 +71,7 @@ def _figures(document: Document) -> list[tuple[str, str]]:
     period = f" over {quota['seconds']:.3g} s" if "seconds" in quota else ""
     return [
         (f"{throughput['ratio']:.2f}×", f"throughput on shares over time sharing (geometric mean{rounds})"),
-        (f"{quota['max_error_pp']:.2f} pp", f"largest difference between quota requested and received{period}"),
+        (_points(quota["max_error_pp"]), f"largest quota error{period}: missing from a request, or beyond a limit"),
         (str(len(document["answers"])), "functions answered a real input"),
     ]
 
@@ -159,14 +160,28 @@ def _quota(document: Document, palette: Mapping[str, str]) -> str:
     bars = [(i["id"], i["request"], i["received"]) for i in instances]
     idle = [i["id"] for i in instances if not i["backlogged"]]
     note = f" Not counted, for they had no work at times: {', '.join(idle)}." if idle else ""
-    caption = "Received may lie above requested where an instance's limit lets it borrow what others leave idle." + note
+    caption = (
+        "Time held, from the ledger. It may lie above the request up to the instance's limit, by what others leave "
+        "idle; the error is what is missing from the request, or beyond the limit." + note
+    )
     rows = [
-        (i["id"], f"{i['request'] * 100:.1f} %", f"{i['received'] * 100:.2f} %", f"{i['error_pp']:+.2f} pp")
+        (
+            html.dotted(i["id"], palette.get(labels[i["id"]], "#8a94a3")),
+            f"{i['request'] * 100:.1f} %",
+            f"{i.get('limit', i['request']) * 100:.1f} %",
+            f"{i['received'] * 100:.2f} %",
+            _points(i["error_pp"]),
+        )
         for i in instances
     ]
-    table = html.table(("instance", "requested", "received", "error"), rows, frozenset({1, 2, 3}))
+    columns = ("instance", "requested", "limit", "received", "error")
+    table = html.table(columns, rows, frozenset({1, 2, 3, 4}))
     picture = quota_bars(bars, labels=labels, palette=palette)
     return html.heading("What each was promised, and received") + html.figure(picture, caption) + table
+
+
+def _points(points: float) -> str:
+    return "–" if math.isnan(points) else f"{points:.2f} pp"
 
 
 def _method(document: Document) -> str:
