@@ -23,6 +23,7 @@ MAX_FRAME_BYTES: Final = 256 * 2**20
 _HEADER: Final = struct.Struct("!2sBBIQ")
 _MAGIC: Final = b"FG"
 _VERSION: Final = 1
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _T = TypeVar("_T")
 
 
@@ -75,7 +76,7 @@ def encode(frame: Frame, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
     """The bytes of a frame. Raises `WireError` if it is larger than `max_bytes` or JSON cannot carry it."""
     kind, description, bodies = _describe(frame)
     try:
-        meta = json.dumps(description, separators=(",", ":"), allow_nan=False).encode("ascii")
+        meta = _JSON.encode(description).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise WireError(f"a {type(frame).__name__} frame cannot be written as JSON: {error}") from error
     body_bytes = sum(map(len, bodies))
@@ -159,7 +160,7 @@ def _request_row(r: Request) -> list[object]:
 def _parse(kind: int, meta: bytes, bodies: bytes) -> Frame:
     """One frame of its parts; raises `WireError`."""
     try:
-        description = json.loads(meta.decode("ascii"), parse_constant=_no_constant)
+        description = _FROM_JSON.decode(meta.decode("ascii"))
         return _PARSERS[kind](description, _Bodies(bodies))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise WireError(f"the description of a frame of kind {kind} is malformed: {error}") from error
@@ -167,6 +168,9 @@ def _parse(kind: int, meta: bytes, bodies: bytes) -> Frame:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
+
+
+_FROM_JSON: Final = json.JSONDecoder(parse_constant=_no_constant)
 
 
 class _Bodies:
