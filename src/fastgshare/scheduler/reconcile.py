@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fastgshare.domain.deployments import Deployment
 from fastgshare.domain.devices import Device
@@ -62,17 +63,27 @@ def _build(function: Function) -> tuple[object, ...]:
 
 @dataclass(slots=True)
 class _Crew:
-    """A function's instances: fresh ones, old ones to be replaced, and failures that may be made good now."""
+    """A function's instances: fresh ones, old ones to be replaced, how many it lacks, and failures to make good."""
 
     deployment: Deployment
     fresh: list[InstanceStatus]
     old: list[InstanceStatus]
-    due: list[Failure] = field(default_factory=list)
-    lacking: int = 0
+    missing: int = 0
+    due: Sequence[Failure] = ()
+    later: Sequence[Failure] = ()
 
     @property
     def function(self) -> Function:
         return self.deployment.function
+
+
+class _Newcomer(NamedTuple):
+    """An instance that is missing. waits: its room is kept, but it takes the place of one that failed just before."""
+
+    id: str
+    crew: _Crew
+    failure: Failure | None
+    waits: bool
 
 
 class _Draft:
@@ -101,10 +112,10 @@ class _Draft:
         self._stop_strangers({crew.function.name for crew in crews})
         for crew in crews:
             self._stop_surplus(crew)
-            self._count_lacking(crew)
+            self._count_missing(crew)
         layout = Layout(self._devices, self._occupants(), _MAX_NODES)
         self._resize(crews, layout)
-        self._start_lacking(crews, layout)
+        self._start_missing(crews, layout)
         wake_s = None if self._wake_s == math.inf else self._wake_s
         return Plan((*_resizes(layout), *self._stops.values(), *self._starts), self._problems, wake_s)
 
@@ -138,18 +149,16 @@ class _Draft:
             self._stop(status, f"it is of an earlier version of {name}")
         crew.old = kept
 
-    def _count_lacking(self, crew: _Crew) -> None:
-        """How many to start now: those missing, but for failed ones whose time has not come."""
-        missing = max(0, crew.deployment.replicas - len(crew.fresh))
-        failures = sorted(
-            self._book.failures.get(crew.function.name, ()), key=lambda f: (self._retry_s(f), f.instance_id)
-        )
+    def _count_missing(self, crew: _Crew) -> None:
+        """How many are missing, and which of those took a failure whose time has not come."""
+        name = crew.function.name
+        crew.missing = max(0, crew.deployment.replicas - len(crew.fresh))
+        failures = sorted(self._book.failures.get(name, ()), key=lambda f: (self._retry_s(f), f.instance_id))
         crew.due = [f for f in failures if self._retry_s(f) <= self._now_s]
-        later = failures[len(crew.due) :]
-        crew.lacking = max(0, missing - len(later))
-        if missing and later:
-            self._problems[crew.function.name] = self._despair(crew.function.name, later)
-            self._wake_s = min(self._wake_s, self._retry_s(later[0]))
+        crew.later = failures[len(crew.due) :]
+        if crew.missing and crew.later:
+            self._problems[name] = self._despair(name, crew.later)
+            self._wake_s = min(self._wake_s, self._retry_s(crew.later[0]))
 
     def _retry_s(self, failure: Failure) -> float:
         return self._backoff.retry_s(failure)
@@ -190,30 +199,37 @@ class _Draft:
         ready = [s for s in crew.fresh if s.state is InstanceState.READY and s.placement.device_id == device.id]
         return [s.id for s in ready if self._share(s) != crew.function.share]
 
-    def _start_lacking(self, crews: Sequence[_Crew], layout: Layout) -> None:
-        """Place all that lack together; the first of every function come before the second of any.
+    def _start_missing(self, crews: Sequence[_Crew], layout: Layout) -> None:
+        """Place all that are missing together; the first of every function come before the second of any.
 
-        Where not all fit, successors of failed instances come before those, so that a death changes nothing else.
+        Successors of failed instances come before all others, and their room is kept while they wait for their time,
+        so that a death changes nothing else.
         """
         rounds = itertools.zip_longest(*(self._newcomers(crew) for crew in crews))
         newcomers = [new for row in rounds for new in row if new is not None]
-        newcomers.sort(key=lambda new: new[2] is None)
-        reasons = layout.place({id: crew.function.share for id, crew, _ in newcomers})
-        for id, crew, failure in newcomers:
-            if id not in reasons:
-                instance = Instance(id, crew.function, layout.occupants[id].placement)
-                self._starts.append(Start(instance, _why(crew, failure), failure))
+        if all(new.waits for new in newcomers):
+            return
+        newcomers.sort(key=lambda new: new.failure is None)
+        reasons = layout.place({new.id: new.crew.function.share for new in newcomers})
+        now = [new for new in newcomers if not new.waits]
+        for new in now:
+            if new.id not in reasons:
+                instance = Instance(new.id, new.crew.function, layout.occupants[new.id].placement)
+                self._starts.append(Start(instance, _why(new.crew, new.failure), new.failure))
         for crew in crews:
-            unplaced = [id for id, owner, _ in newcomers if owner is crew and id in reasons]
+            unplaced = [new.id for new in now if new.crew is crew and new.id in reasons]
             if unplaced:
                 self._make_room(crew, unplaced, layout)
 
-    def _newcomers(self, crew: _Crew) -> Iterator[tuple[str, _Crew, Failure | None]]:
+    def _newcomers(self, crew: _Crew) -> Iterator[_Newcomer]:
         name = crew.function.name
         seen = (number_of(s.id) for s in self._observed if s.function_name == name)
-        last = max([self._book.numbers.get(name, 0), *seen])
-        for i in range(crew.lacking):
-            yield f"{name}-{last + 1 + i}", crew, crew.due[i] if i < len(crew.due) else None
+        first = 1 + max([self._book.numbers.get(name, 0), *seen])
+        waiting = min(crew.missing, len(crew.later))
+        for i in range(crew.missing - waiting):
+            yield _Newcomer(f"{name}-{first + i}", crew, crew.due[i] if i < len(crew.due) else None, False)
+        for i in range(waiting):
+            yield _Newcomer(f"{name}-{first + crew.missing - waiting + i}", crew, crew.later[i], True)
 
     def _make_room(self, crew: _Crew, unplaced: Sequence[str], layout: Layout) -> None:
         """For what has no place now: wait if it soon will have, else stop an old one if that helps, else say so."""
