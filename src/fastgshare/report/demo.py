@@ -23,9 +23,9 @@ def demo_page(document: Document) -> str:
 
     throughput: {time_sharing_rps: {fn: x}, fast_rps: {fn: x}, ratio, ratios?, rounds?, baseline?: {fn: {threads,
     spin}}}; quota: {max_error_pp (NaN: nobody was backlogged), seconds?, instances?: [{id, request, limit?, received,
-    error_pp, backlogged}]}; answers: {fn: {input, answer, latency_ms}}; device: {id, sm_count, kind?, sm_ids?}; placements: [{instance_id, sm_offset,
-    quota_offset, sm, quota}]; timeline: {window_s, rows: [{instance, holds: [[start_s, end_s, "own" | "loan"]]}]};
-    machine, versions: {name: value}.
+    error_pp, backlogged}]}; answers: {fn: {input, answer, latency_ms}}; device: {id, sm_count, kind?, sm_ids?};
+    placements: [{instance_id, sm_offset, quota_offset, sm, quota}]; timeline: {window_s, rows: [{instance, holds:
+    [[start_s, end_s, "own" | "loan"]]}]}; machine, versions: {name: value}.
 
     Raises `InvalidValue` naming the part that is missing.
     """
