@@ -35,51 +35,46 @@ class Kill:
     when_s: float
 
 
-class ShareType(click.ParamType):
-    """``sm=60,request=0.3,limit=0.5``."""
-
-    name = "share"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Share:
-        """Read a share; what is wrong with it is one clear sentence."""
-        fields: dict[str, float] = {}
-        for part in str(value).split(","):
-            key, _, number = part.partition("=")
-            if key not in ("sm", "request", "limit"):
-                self.fail(f"{value!r}: unknown field {key!r}; allowed: sm=PERCENT,request=FRACTION[,limit=FRACTION]")
-            try:
-                fields[key] = float(number)
-            except ValueError:
-                self.fail(f"{value!r}: {key} is {number!r}; allowed: a number")
-        missing = {"sm", "request"} - fields.keys()
-        if missing:
-            self.fail(f"{value!r}: {' and '.join(sorted(missing))} missing; for example sm=60,request=0.3,limit=0.5")
+def _read_share(text: str) -> Share:
+    """``sm=60,request=0.3,limit=0.5``; what is wrong with it is one clear sentence."""
+    fields: dict[str, float] = {}
+    for part in text.split(","):
+        key, _, number = part.partition("=")
+        if key not in ("sm", "request", "limit"):
+            raise click.BadParameter(f"{text!r}: unknown field {key!r}; allowed: sm, request and limit")
         try:
-            return Share(fields["sm"], fields["request"], fields.get("limit", fields["request"]))
-        except InvalidValue as error:
-            self.fail(f"{value!r}: {error}")
-
-
-class KillType(click.ParamType):
-    """``2@1.5``: the second instance, after 1.5 s."""
-
-    name = "kill"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Kill:
-        """Read which instance is to be killed when."""
-        number, _, when = str(value).partition("@")
-        try:
-            kill = Kill(int(number), float(when))
+            fields[key] = float(number)
         except ValueError:
-            self.fail(f"{value!r} is not NUMBER@SECONDS, for example 2@1.5 for the second instance after 1.5 s")
-        return kill
+            raise click.BadParameter(f"{text!r}: {key} is {number!r}; allowed: a number") from None
+    missing = {"sm", "request"} - fields.keys()
+    if missing:
+        raise click.BadParameter(f"{text!r}: {' and '.join(sorted(missing))} missing, as in sm=60,request=0.3")
+    try:
+        return Share(fields["sm"], fields["request"], fields.get("limit", fields["request"]))
+    except InvalidValue as error:
+        raise click.BadParameter(f"{text!r}: {error}") from None
+
+
+def _read_shares(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> tuple[Share, ...]:
+    return tuple(_read_share(text) for text in texts)
+
+
+def _read_kill(context: click.Context, parameter: click.Parameter, text: str | None) -> Kill | None:
+    """``2@1.5``: the second instance, after 1.5 s."""
+    if text is None:
+        return None
+    number, _, when = text.partition("@")
+    try:
+        return Kill(int(number), float(when))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not NUMBER@SECONDS, as in 2@1.5") from None
 
 
 @click.command()
 @click.option(
     "--instance",
     "shares",
-    type=ShareType(),
+    callback=_read_shares,
     multiple=True,
     required=True,
     metavar="SHARE",
@@ -109,7 +104,7 @@ class KillType(click.ParamType):
 )
 @click.option(
     "--kill",
-    type=KillType(),
+    callback=_read_kill,
     metavar="NUMBER@SECONDS",
     help="Kill the instance of that number (from 1) after so many seconds, and report the longest gap of the others.",
 )

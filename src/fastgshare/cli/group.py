@@ -21,6 +21,7 @@ VERBS: Final = {
     "rm": "fastgshare.cli.rm:rm",
     "logs": "fastgshare.cli.logs:logs",
     "doctor": "fastgshare.cli.doctor:doctor",
+    "demo": "fastgshare.cli.demo:demo",
     "bench": "fastgshare.cli.bench:bench",
 }
 """Verb -> where its command is. A verb is a file and a line here."""

@@ -6,6 +6,7 @@ slots. It keeps nothing that cannot be had again: pages come back from the insta
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -43,6 +44,7 @@ SHORTEST_GAP_NS: Final = 1_000_000
 """Plans are made at most this often, however many instances knock."""
 
 FLUSH_NS: Final = 1_000_000_000
+_PR_SET_PDEATHSIG: Final = 1
 _PEER: Final = struct.Struct("iII")
 
 
@@ -361,6 +363,7 @@ def main(directory: Path, device_json: str, window_s: float | None) -> None:
     )
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)  # its grants must not wait behind those they are for
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # whoever started it is dead: nobody needs it
     daemon = Daemon(device, directory, window_s)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())

@@ -23,6 +23,9 @@ BASE_WINDOW_NS: Final = 40_000_000
 TURN_WINDOWS: Final = 4
 """Windows after which another borrower chooses first."""
 
+BURST_GROWTH: Final = 1.25
+"""How much longer than known a burst must be to move the timetable."""
+
 CPU_CHECK_NS: Final = 500_000_000
 CPU_TOLERANCE: Final = 0.5
 """Cores that an instance may use outside its tokens: its server, reading and writing requests."""
@@ -189,7 +192,9 @@ class Timetable:
     def _judge(self, heads: Sequence[tuple[Seat, layout.PageHead]], now_ns: int) -> None:
         for seat, head in heads:
             self._suspect(seat, head, now_ns)
-        if any(head.demand != seat.wanting for seat, head in heads):
+        if any([self._learn_burst(seat, head) for seat, head in heads]):
+            self.refit(now_ns)
+        elif any(head.demand != seat.wanting for seat, head in heads):
             self.replan(now_ns)
 
     def next_tick_ns(self, now_ns: int) -> int:
@@ -218,15 +223,24 @@ class Timetable:
         if head.holding:
             holds.append(layout.Hold(head.hold_start_ns, now_ns, head.hold_is_loan))
         held, lent = received_in(holds, start_ns, end_ns)
-        demand, cpu = head.demand_at(now_ns), seat.cpu_ns()
-        span_s = seconds(end_ns - start_ns)
+        span_ns, cpu_ns = end_ns - start_ns, seat.cpu_ns()
+        demand_ns = min(span_ns, head.demand_at(now_ns) - seat.booked_demand_ns)  # what is more belongs to the next
         entry = LedgerEntry(
-            *(self._booked_window, seconds(start_ns), span_s, seat.instance_id, seat.share.sm_partition),
-            *(seat.share.quota_request * span_s, seconds(held), seconds(lent)),
-            *(min(span_s, seconds(demand - seat.booked_demand_ns)), seconds(cpu - seat.booked_cpu_ns)),
+            *(self._booked_window, seconds(start_ns), seconds(span_ns), seat.instance_id, seat.share.sm_partition),
+            *(seat.share.quota_request * seconds(span_ns), seconds(held), seconds(lent)),
+            *(seconds(demand_ns), seconds(cpu_ns - seat.booked_cpu_ns)),
         )
-        seat.booked_demand_ns, seat.booked_cpu_ns = demand, cpu
+        seat.booked_demand_ns += demand_ns
+        seat.booked_cpu_ns = cpu_ns
         self.books.add(entry)
+
+    @staticmethod
+    def _learn_burst(seat: Seat, head: layout.PageHead) -> bool:
+        """Bursts that were measured may turn out longer; one that was declared is a promise."""
+        longer = not seat.declared and head.longest_burst_ns > BURST_GROWTH * seat.burst_ns
+        if longer:
+            seat.burst_ns = head.longest_burst_ns
+        return longer
 
     def _suspect(self, seat: Seat, head: layout.PageHead, now_ns: int) -> None:
         if seat.fenced or not outside(seat, now_ns):

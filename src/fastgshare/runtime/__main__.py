@@ -11,7 +11,7 @@ import sys
 from fastgshare.domain.errors import WireError
 from fastgshare.runtime.connection import Connection
 from fastgshare.runtime.instance import run
-from fastgshare.runtime.process import die_with_parent, leave_interrupts_to_parent, log_to_stderr
+from fastgshare.runtime.process import die_with_parent, give_way, leave_interrupts_to_parent, log_to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     fd = parser.parse_args(arguments).fd
     die_with_parent()
     leave_interrupts_to_parent()
+    give_way()
     log_to_stderr()
     try:
         os.set_inheritable(fd, False)

@@ -59,7 +59,7 @@ def _start(start: Start) -> tuple[Worker, Gate | None, float]:
     if handler.sample is not None:
         warm_up(worker, handler.sample, _sizes(handler, start), turn.bursts)
     burst_s = turn.bursts.news() or 0.0
-    turn.attach(gate, time.monotonic)
+    turn.attach(gate)  # not before: how long its bursts are, and so when they may start, is known only now
     _LOGGER.info("instance %s is ready, longest burst %.1f ms", start.instance_id, burst_s * 1e3)
     return worker, gate, burst_s
 

@@ -14,6 +14,7 @@ from typing import Final
 from fastgshare.domain.errors import InvalidValue
 
 _PR_SET_PDEATHSIG: Final = 1
+_NICENESS: Final = 5
 _THREAD_SETTINGS: Final = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -33,6 +34,11 @@ def die_with_parent() -> None:
 def leave_interrupts_to_parent() -> None:
     """Ignore Ctrl-C, which reaches the whole group: the parent stops its instances in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def give_way() -> None:
+    """Work behind the platform's processes: a reply that waits for the gateway keeps a device idle."""
+    os.nice(_NICENESS)
 
 
 def log_to_stderr() -> None:

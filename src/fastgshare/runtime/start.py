@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Function
 from fastgshare.manager.gate import Gate
 from fastgshare.runtime.bursts import Bursts
+from fastgshare.runtime.clocks import WorkClock
 from fastgshare.runtime.handlers import Context
 from fastgshare.runtime.loading import Handler, load_handler
 from fastgshare.runtime.models import Backend, Model
@@ -67,7 +67,7 @@ def open_gate(start: Start) -> Gate | None:
 def build(start: Start, logger: logging.Logger) -> tuple[Handler, Turn]:
     """Load the model and construct the handler. Raises `InvalidValue` in one clear sentence."""
     function = start.function
-    turn = Turn(Bursts(function.burst_s), _warm_up_clock(start.threads))
+    turn = Turn(Bursts(function.burst_s), WorkClock())
     opener = _Opener(start, turn)
     model = None if function.model is None else opener(function.model)
     if function.handler is not None:
@@ -78,11 +78,6 @@ def build(start: Start, logger: logging.Logger) -> tuple[Handler, Turn]:
     assert model is not None  # a function has a model, a handler, or both
     tensors = TensorHandler(model)
     return Handler(None, tensors.handle, tensors.sample), turn
-
-
-def _warm_up_clock(threads: int) -> Callable[[], float]:
-    """For one thread the time it computed: what it waited for a core that others used meanwhile is no burst."""
-    return time.process_time if threads == 1 else time.monotonic
 
 
 @cache

@@ -47,10 +47,9 @@ class Turn:
         self._fresh = False
         self._held = False
 
-    def attach(self, gate: Gate | None, clock: Callable[[], float]) -> None:
-        """Wait at `gate` from now on, and measure with `clock`."""
+    def attach(self, gate: Gate | None) -> None:
+        """Wait at `gate` from now on."""
         self._gate = gate
-        self._clock = clock
 
     def begin(self, size: int) -> None:
         """Take the token for work on `size` requests."""
