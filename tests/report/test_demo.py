@@ -41,7 +41,7 @@ DOCUMENT: dict[str, Any] = {
     "machine": {"cores": 2, "governor": None},
     "versions": {"onnxruntime": "1.32.0"},
 }
-VOID = {"meta"}
+VOID = {"meta", "br"}
 
 
 class Balanced(HTMLParser):
@@ -144,6 +144,18 @@ def test_a_run_in_which_nobody_was_backlogged_has_no_error() -> None:
 
     assert "nan" not in page
     assert "–" in read(page).seen
+
+
+def test_an_answer_in_json_is_shown_field_by_field() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["answers"]["ocr"]["answer"] = (
+        '{"type": "a<b", "score": 0.5, "spans": [{"from": 1, "to": 2}], "box": [1, 2]}'
+    )
+
+    page = demo_page(document)
+
+    assert "<i>type</i> a&lt;b<br><i>score</i> 0.5<br><i>spans</i> from 1, to 2<br><i>box</i> 1 2" in page
+    read(page)
 
 
 def test_long_answers_are_cut_and_say_so() -> None:

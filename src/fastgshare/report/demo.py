@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -78,15 +79,34 @@ def _figures(document: Document) -> list[tuple[str, str]]:
 
 def _answers(document: Document, palette: Mapping[str, str]) -> str:
     rows = [
-        (html.dotted(name, palette[name]), _short(a["input"]), _short(a["answer"]), f"{a['latency_ms']:.1f} ms")
+        (html.dotted(name, palette[name]), _cut(a["input"]), _answer(str(a["answer"])), f"{a['latency_ms']:.1f} ms")
         for name, a in document["answers"].items()
     ]
     table = html.table(("function", "input", "answer", "latency"), rows, frozenset({3}))
     return html.heading("What they answered") + table
 
 
-def _short(value: object, most: int = 400) -> str:
-    words = str(value)
+def _answer(answer: str) -> str | html.Raw:
+    """An answer as people read it: the fields of a JSON object line by line, anything else as it is."""
+    try:
+        fields = json.loads(answer)
+    except ValueError:
+        return _cut(answer)
+    if not isinstance(fields, dict):
+        return _cut(answer)
+    return html.named({name: _cut(_plain(value), 160) for name, value in fields.items()})
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        numbers = all(isinstance(inner, (int, float)) for inner in value)
+        return (" " if numbers else "; ").join(map(_plain, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _cut(words: str, most: int = 400) -> str:
     return words if len(words) <= most else words[:most] + " …"
 
 

@@ -27,9 +27,9 @@ figure { margin: 14px 0 0; overflow-x: auto; } figure svg { max-width: 100%; hei
 th, td { text-align: left; vertical-align: top; padding: 8px 14px 8px 0; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; color: var(--soft); font-size: 13px; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td { overflow-wrap: anywhere; min-width: 5em; } td.number + td, th.number + th { padding-left: 20px; }
+td { overflow-wrap: break-word; min-width: 5em; } td.number + td, th.number + th { padding-left: 20px; }
 td:last-child, th:last-child { padding-right: 0; } figure + .scroll { margin-top: 16px; }
-td:first-child { overflow-wrap: normal; white-space: nowrap; }
+td:first-child { white-space: nowrap; } td i { font-style: normal; color: var(--soft); }
 .dot { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
 @media print { body { padding: 0; max-width: none; } h2 { break-after: avoid; }
   figure, .tile, tr { break-inside: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
@@ -73,6 +73,12 @@ def figure(svg: str, caption: str) -> str:
 def dotted(name: str, colour: str) -> Raw:
     """A table cell: a name behind a dot of its colour."""
     return (f'<span class="dot" style="background:{escape(colour)}"></span>{escape(clean(name))}',)
+
+
+def named(values: Mapping[str, str]) -> Raw:
+    """A table cell: one line for each name and its value."""
+    lines = (f"<i>{escape(clean(name))}</i> {escape(clean(value))}" for name, value in values.items())
+    return ("<br>".join(lines),)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Raw]], numbers: frozenset[int] = frozenset()) -> str:
