@@ -67,7 +67,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.turn = Turn(Bursts(), lambda: self.world.now_s)
-        self.turn.attach(self.world, lambda: self.world.now_s)
+        self.turn.attach(self.world)
         self.model = Model("m", self.world, self.turn)
 
     def run_model(self, times: int) -> None:
@@ -118,14 +118,14 @@ def test_a_batch_is_one_burst() -> None:
 
 def test_a_burst_that_grew_is_reported() -> None:
     bench = Bench()
-    lengths = iter([1.0, 1.05, 3.0])
+    lengths = iter([1.0, 1.05, 3.0, 3.0])
 
     def compute(_: Request) -> Result:
         bench.world.now_s += next(lengths)
         return None
 
     worker = bench.worker(compute)
-    for _ in range(3):
+    for _ in range(4):
         worker.work(requests(1), lambda: False)
     assert [length for verb, length in bench.world.asked if verb == "report"] == [1.0, 3.0]
 

@@ -7,7 +7,6 @@ from collections import deque
 from typing import Final
 
 _RECENT: Final = 32
-_ENOUGH: Final = 10
 _QUANTILE: Final = 0.9
 _GROWTH: Final = 1.1
 _UNKNOWN_S: Final = 0.001
@@ -21,10 +20,15 @@ def kind_of(what: str, size: int) -> Kind:
     return what, math.ceil(2 * math.log2(max(1, size)))
 
 
-class Bursts:
-    """Estimates per kind of burst: the 90% quantile of the last 32, the maximum while there are few.
+def _rank(count: int) -> int:
+    """Which of so many bursts, in order of length, is the estimate (the first is 1)."""
+    return count if count < 3 else min(count - 1, math.ceil(_QUANTILE * count))
 
-    A quantile, because a maximum keeps for long what the machine did once. floor_s: known beforehand (0: nothing).
+
+class Bursts:
+    """Estimates per kind of burst: the 90% quantile of the last 32, leaving out one at least once there are three.
+
+    No maximum, because that keeps for long what the machine did once. floor_s: known beforehand (0: nothing).
     """
 
     def __init__(self, floor_s: float = 0.0) -> None:
@@ -42,9 +46,7 @@ class Bursts:
         """Learn from a burst that has ended."""
         recent = self._recent.setdefault(kind, deque(maxlen=_RECENT))
         recent.append(burst_s)
-        ordered = sorted(recent)
-        few = len(ordered) < _ENOUGH
-        self._estimates[kind] = ordered[-1] if few else ordered[math.ceil(_QUANTILE * len(ordered)) - 1]
+        self._estimates[kind] = sorted(recent)[_rank(len(recent)) - 1]
 
     def estimate(self, kind: Kind) -> float:
         """How long a burst of this kind will take, in seconds.

@@ -12,13 +12,14 @@ from fastgshare.domain.requests import Request
 from fastgshare.runtime.bursts import Bursts
 from fastgshare.runtime.worker import Worker
 
+_FEWEST_RUNS: Final = 3
 _MOST_RUNS: Final = 8
 _MOST_TIME_S: Final = 2.0
 _SETTLED: Final = 0.1
 
 
 def warm_up(worker: Worker, sample: bytes, sizes: Iterable[int], bursts: Bursts) -> None:
-    """Run batches of the given sizes, each until a run takes as long as the one before it (8 runs or 2 s at most).
+    """Run batches of the given sizes, each until a run takes as long as the one before it (3 to 8 runs, 2 s at most).
 
     The first run of each size is forgotten, unless it was so long that there is no time for another.
     Raises `InvalidValue` if the handler fails on its own sample.
@@ -33,10 +34,11 @@ def warm_up(worker: Worker, sample: bytes, sizes: Iterable[int], bursts: Bursts)
 
 def _settle(worker: Worker, sample: bytes, size: int) -> None:
     spent_s = before_s = 0.0
-    for _ in range(_MOST_RUNS):
+    for run in range(1, _MOST_RUNS + 1):
         took_s = _run(worker, sample, size)
         spent_s += took_s
-        if abs(took_s - before_s) <= _SETTLED * took_s or spent_s > _MOST_TIME_S:
+        settled = run >= _FEWEST_RUNS and abs(took_s - before_s) <= _SETTLED * took_s
+        if settled or spent_s > _MOST_TIME_S:
             return
         before_s = took_s
 
