@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
 import sys
@@ -36,8 +37,6 @@ _WORKERS: dict[str, Worker] = {}
 
 def answers(name: str, bodies: Sequence[bytes]) -> list[Any]:
     """What an example answers, in this process."""
-    import json
-
     if name not in _WORKERS:
         function = next(f for f in load_file(EXAMPLES / "functions.yaml") if f.name == name)
         logger = logging.getLogger(name)
