@@ -4,6 +4,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <x86intrin.h>
+#endif
+
 #include "gate_state.h"
 
 namespace fastgate {
@@ -15,5 +20,22 @@ uint64_t now_ns() {
 }
 
 void wake(const uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0); }
+
+#if defined(__x86_64__)
+bool read_ticks(uint64_t* ticks) {
+  *ticks = __rdtsc();
+  return true;
+}
+
+// Whether the counter runs at one rate on all cores and in all power states.
+bool ticks_are_steady() {
+  unsigned a, b, c, d;
+  constexpr unsigned kInvariantTsc = 1 << 8;
+  return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & kInvariantTsc);
+}
+#else
+bool read_ticks(uint64_t*) { return false; }
+bool ticks_are_steady() { return false; }
+#endif
 
 }  // namespace fastgate

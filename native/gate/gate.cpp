@@ -379,6 +379,31 @@ void wait_for_peer(fg_gate* g, int peer, uint64_t blocked_since, uint64_t until_
   if (now - blocked_since > load(&g->map.board->cell[peer].burst_ns) + kLateNs) kick_gently(g, now);
 }
 
+// Counter and clock at the same moment; false if something came between the two readings.
+bool read_both(uint64_t* ticks, uint64_t* ns) {
+  constexpr uint64_t kTogether = 20'000;
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    uint64_t after;
+    if (!read_ticks(ticks)) return false;
+    *ns = now_ns();
+    if (read_ticks(&after) && after - *ticks < kTogether) return true;
+  }
+  return false;
+}
+
+// Sets when the token expires, on the processor's counter too once it has been watched for long enough.
+void set_expiry(fg_gate* g, uint64_t expiry_ns) {
+  constexpr uint64_t kWatchedNs = 5'000'000;
+  uint64_t ticks, ns;
+  g->expiry_ns = expiry_ns;
+  g->expiry_ticks = 0;
+  store(&g->map.page->expiry_ns, expiry_ns);
+  if (g->ticks_at_open == 0 || !read_both(&ticks, &ns) || ns - g->ns_at_open < kWatchedNs) return;
+  double per_ns = static_cast<double>(ticks - g->ticks_at_open) / static_cast<double>(ns - g->ns_at_open);
+  uint64_t left = expiry_ns > ns ? expiry_ns - ns : 0;
+  g->expiry_ticks = ticks + static_cast<uint64_t>(static_cast<double>(left) * per_ns);
+}
+
 void record_hold(fg_gate* g, uint64_t start, uint64_t end, bool loan) {
   Page* page = g->map.page;
   PageWrite write(page);
@@ -389,14 +414,13 @@ void record_hold(fg_gate* g, uint64_t start, uint64_t end, bool loan) {
 void begin_hold(fg_gate* g, const Choice& choice, uint64_t requested, uint64_t now) {
   g->holding = true;
   g->loan = choice.loan;
-  g->expiry_ns = choice.expiry_ns;
+  set_expiry(g, choice.expiry_ns);
   Page* page = g->map.page;
   store(&page->awaits_pass, 0U);
   uint64_t due = requested > choice.due_ns ? requested : choice.due_ns;
   PageWrite write(page);
   page->hold_start_ns = page->burst_start_ns = page->charged_ns = now;
   page->hold_is_loan = choice.loan;
-  page->expiry_ns = choice.expiry_ns;
   page->latency_ns = now > due ? now - due : 0;
   ++page->grants;
 }
@@ -459,6 +483,7 @@ fg_gate* fg_open(const char* socket_path, const char* instance_id, uint64_t time
   strcpy(g->path, socket_path);
   strcpy(g->instance_id, instance_id);
   g->socket = socket;
+  if (!ticks_are_steady() || !read_both(&g->ticks_at_open, &g->ns_at_open)) g->ticks_at_open = 0;
   g->plan.seq = 1;
   g->map.page->waiting_for = -1;
   read_plan(g);
@@ -540,9 +565,8 @@ int fg_continue(fg_gate* g, uint64_t burst_ns) {
     page->hold_is_loan = choice.loan;
     g->loan = choice.loan;
   }
-  g->expiry_ns = choice.expiry_ns;
+  set_expiry(g, choice.expiry_ns);
   page->burst_start_ns = now;
-  store(&page->expiry_ns, choice.expiry_ns);
   return FG_OK;
 }
 
@@ -553,7 +577,7 @@ void fg_release(fg_gate* g, int more) {
   charge(g, now);
   record_hold(g, page->hold_start_ns, now, g->loan);
   g->holding = false;
-  g->expiry_ns = 0;
+  g->expiry_ns = g->expiry_ticks = 0;
   store(&page->word, pack(kIdle, 0, 0));
   wake_waiting(g);
   if (!more) {
@@ -570,7 +594,10 @@ int fg_checkpoint(fg_gate* g, uint64_t burst_ns, uint64_t timeout_ns) {
 }
 
 int fg_valid(const fg_gate* g) {
-  return now_ns() < g->expiry_ns && load(&g->map.board->cell[g->map.index].seq) == g->plan.seq;
+  uint64_t ticks;
+  bool in_time =
+      g->expiry_ticks != 0 && read_ticks(&ticks) ? ticks < g->expiry_ticks : now_ns() < g->expiry_ns;
+  return in_time && load(&g->map.board->cell[g->map.index].seq) == g->plan.seq;
 }
 
 void fg_hold(fg_gate* g) {

@@ -30,6 +30,8 @@ void kick(fg_gate* gate);   // there is something to look at
 void leave(fg_gate* gate);  // this instance gives up its place
 
 uint64_t now_ns();
+bool read_ticks(uint64_t* ticks);  // the processor's own counter, where there is one
+bool ticks_are_steady();
 void wake(const uint32_t* word);  // all that sleep on it
 void say(char* error, size_t error_size, const char* text, const char* detail);
 
@@ -42,6 +44,8 @@ struct fg_gate {
   bool holding = false;
   bool loan = false;
   uint64_t expiry_ns = 0;
+  uint64_t expiry_ticks = 0;  // the same on the processor's counter, which is quicker to read; 0: not known
+  uint64_t ticks_at_open = 0, ns_at_open = 0;
 
   // Accounting. A cycle runs from one own slot's start to the next; windows matter for the limit only.
   int64_t cycle = 0;

@@ -12,6 +12,8 @@ uint32_t wakes = 0;
 }  // namespace
 
 uint64_t now_ns() { return virtual_now; }
+bool read_ticks(uint64_t*) { return false; }
+bool ticks_are_steady() { return false; }
 void wake(const uint32_t*) { ++wakes; }
 void kick(fg_gate*) { ++kicks; }
 void leave(fg_gate*) {}

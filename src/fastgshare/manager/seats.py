@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from fastgshare.domain.errors import InvalidValue, WireError
@@ -60,6 +61,7 @@ class Seat:
     booked_cpu_ns: int = 0
     declared: bool = False
     suspect_since_ns: int = 0
+    suspect_cpu_ns: int = 0
     fenced: str = ""
     checked: Checked = field(default_factory=Checked)
 
@@ -113,6 +115,14 @@ class Seat:
             return time.clock_gettime_ns((~self.pid << 3) | 2)  # the process's CPU clock, see clock_getcpuclockid(3)
         except OSError:
             return self.booked_cpu_ns
+
+    def wants_cpu(self) -> bool:
+        """Whether one of its threads could run now, but for the CPU."""
+        for path in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with suppress(OSError):
+                if path.read_text().rpartition(") ")[2][:1] == "R":
+                    return True
+        return False
 
     def kill(self, reason: str) -> None:
         """Fence the instance: it counts until the kernel says that it has ended."""

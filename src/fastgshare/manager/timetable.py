@@ -26,6 +26,9 @@ TURN_WINDOWS: Final = 4
 BURST_GROWTH: Final = 1.25
 """How much longer than known a burst must be to move the timetable."""
 
+STARVED_WINDOWS: Final = 50
+"""Windows after which an instance that gets no CPU is ended like one that hangs."""
+
 CPU_CHECK_NS: Final = 500_000_000
 CPU_TOLERANCE: Final = 0.5
 """Cores that an instance may use outside its tokens: its server, reading and writing requests."""
@@ -192,7 +195,8 @@ class Timetable:
     def _judge(self, heads: Sequence[tuple[Seat, layout.PageHead]], now_ns: int) -> None:
         for seat, head in heads:
             self._suspect(seat, head, now_ns)
-        if any([self._learn_burst(seat, head) for seat, head in heads]):
+        learnt = [self._learn_burst(seat, head) for seat, head in heads]
+        if any(learnt):
             self.refit(now_ns)
         elif any(head.demand != seat.wanting for seat, head in heads):
             self.replan(now_ns)
@@ -248,9 +252,15 @@ class Timetable:
         if not head.holding:
             seat.suspect_since_ns = 0
         elif not seat.suspect_since_ns:
-            seat.suspect_since_ns = now_ns
-        elif now_ns - seat.suspect_since_ns >= self.window_ns:
+            seat.suspect_since_ns, seat.suspect_cpu_ns = now_ns, seat.cpu_ns()
+        elif now_ns - seat.suspect_since_ns >= self.window_ns and not self._is_starved(seat, now_ns):
             seat.kill("at work for more than a window beyond its time and its longest burst")
+
+    def _is_starved(self, seat: Seat, now_ns: int) -> bool:
+        """Whether it could not stop because the machine is too busy to let it run: for a while that is not its fault."""
+        ran_ns = seat.cpu_ns() - seat.suspect_cpu_ns
+        long_ago = now_ns - seat.suspect_since_ns > STARVED_WINDOWS * self.window_ns
+        return not long_ago and ran_ns < self.window_ns // 2 and seat.wants_cpu()
 
     def _compare_cpu(self, seat: Seat, head: layout.PageHead, now_ns: int) -> None:
         """Fence who computes without a token: twice in a row, more CPU time than its tokens and its server explain."""
