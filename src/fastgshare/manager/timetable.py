@@ -257,7 +257,7 @@ class Timetable:
             seat.kill("at work for more than a window beyond its time and its longest burst")
 
     def _is_starved(self, seat: Seat, now_ns: int) -> bool:
-        """Whether it could not stop because the machine is too busy to let it run: for a while that is not its fault."""
+        """Whether it could not stop because the machine is too busy to run it: for a while that is not its fault."""
         ran_ns = seat.cpu_ns() - seat.suspect_cpu_ns
         long_ago = now_ns - seat.suspect_since_ns > STARVED_WINDOWS * self.window_ns
         return not long_ago and ran_ns < self.window_ns // 2 and seat.wants_cpu()
