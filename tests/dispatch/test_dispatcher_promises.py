@@ -154,6 +154,7 @@ class DispatcherPromises(RuleBasedStateMachine):
         if not held:
             if self.dispatcher.knows(name):
                 self.dispatcher.instance_gone(name, self.now_s)
+            self.poll()
             return multiple()
         assignment = held.pop(0)
         if held:

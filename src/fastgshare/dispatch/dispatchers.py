@@ -35,6 +35,7 @@ MAX_BATCH_BYTES: Final = 64 * 2**20
 """Bodies of one batch together; a single larger request travels alone."""
 ONE_BY_ONE: Final = Batching()
 _UNKNOWN_RETRY_S: Final = 1.0
+_ACCEPTED: Final = Accepted()
 
 
 class _Call:
@@ -116,7 +117,7 @@ class Dispatcher:
         self._waiting.add(request.id, min(request.deadline_s, now_s + self._patience_s))
         due_s = now_s + self._batching.max_wait_s
         self._due.add(request.id, due_s if due_s < request.deadline_s else now_s)
-        return Accepted()
+        return _ACCEPTED
 
     def withdraw(self, request_id: int) -> None:
         """Drop a request whose answer nobody wants any more. Raises `IllegalTransition` if it has been answered."""
@@ -135,6 +136,11 @@ class Dispatcher:
     def knows(self, instance_id: str) -> bool:
         """Whether the instance is ready, or draining with work left."""
         return instance_id in self._workers
+
+    @property
+    def pending(self) -> bool:
+        """Whether `poll` could have something to do, now or later, but for deadlines of what instances have."""
+        return len(self._waiting) > 0 or len(self._outbox) > 0
 
     @property
     def serving(self) -> bool:
@@ -182,7 +188,7 @@ class Dispatcher:
         self._release(worker)
         self._rate.record(len(request_ids), now_s)
         self._note_activity(now_s)
-        wanted = tuple(self._calls[id].request for id in request_ids if id in self._calls)
+        wanted = tuple([self._calls[id].request for id in request_ids if id in self._calls])
         for request in wanted:
             self._forget(request.id)
         return wanted

@@ -17,6 +17,7 @@ from fastgshare.gateway.guards import Guard
 from fastgshare.gateway.invocations import UPLOAD_S, Invocations
 from fastgshare.gateway.metrics import expose
 from fastgshare.gateway.ports import Platform, Totals
+from fastgshare.gateway.resources import Below
 from fastgshare.gateway.service import FunctionService
 from fastgshare.gateway.system import System
 
@@ -53,7 +54,9 @@ def create_app(
     service = FunctionService(platform, cluster, clock)
     app = web.Application(client_max_size=max_body_bytes)
     app[SERVICE] = service
-    app.router.add_route("*", "/function/{target:.+}", Invocations(service, clock, upload_s=upload_s).handle)
+    functions = Below(invocations.PREFIX.rstrip("/"))
+    functions.add_route("*", Invocations(service, clock, upload_s=upload_s).handle)
+    app.router.register_resource(functions)
     app.router.add_routes(System(platform, service, clock).routes(Guard(service.figures, clock, credentials)))
     app.router.add_route("*", "/async-function/{target:.+}", _no_queue)
     app.router.add_get("/healthz", _health)

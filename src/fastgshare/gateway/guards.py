@@ -13,6 +13,7 @@ from fastgshare.domain.errors import FastGShareError
 from fastgshare.domain.ports import Clock
 from fastgshare.gateway.answers import say, say_error
 from fastgshare.gateway.figures import Figures
+from fastgshare.gateway.invocations import METHODS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -48,7 +49,8 @@ class Guard:
                 status = error.status
                 raise
             finally:
-                self._figures.observe_system(status, request.method, path, self._clock.now() - began_s)
+                method = request.method if request.method in METHODS else "other"
+                self._figures.observe_system(status, method, path, self._clock.now() - began_s)
             return response
 
         return guarded

@@ -53,9 +53,11 @@ def to_function(headers: CIMultiDictProxy[str], *, call_id: str, start_ns: int, 
     return tuple(kept)
 
 
-def from_function(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
-    """A reply's headers without those that belong to the connection. Raises `InvalidValue` for what HTTP forbids."""
-    kept: CIMultiDict[str] = CIMultiDict()
+def pass_on(headers: Iterable[tuple[str, str]], response: CIMultiDict[str]) -> None:
+    """Add a reply's headers to those of a response, without those that belong to the connection.
+
+    Raises `InvalidValue` for what HTTP forbids.
+    """
     for name, value in headers:
         lower = name.lower()
         if lower in _NOT_FROM_A_FUNCTION:
@@ -64,5 +66,4 @@ def from_function(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
             raise InvalidValue("header", name, "letters, digits and !#$%&'*+-.^_`|~ in its name")
         if not _NO_VALUE.isdisjoint(value):
             raise InvalidValue(f"header {name}", value, "text without line ends")
-        kept.add(name, value)
-    return kept
+        response.add(name, value)

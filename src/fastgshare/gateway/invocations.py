@@ -161,12 +161,13 @@ def _pass_on(http: web.Request, function: Function, served: Served) -> web.Respo
     """A function's reply as it is. Without a content type it has the request's, as OpenFaaS does it."""
     reply = served.reply
     try:
-        kept = headers.from_function(reply.headers)
         if reply.status not in _CARRIED:
             raise InvalidValue("status", reply.status, "200 to 599")
+        response = web.Response(status=reply.status, body=reply.body)
+        headers.pass_on(reply.headers, response.headers)
     except InvalidValue as error:
         return say_bad_reply(function, error)
-    if hdrs.CONTENT_TYPE not in kept:
-        kept[hdrs.CONTENT_TYPE] = http.headers.get(hdrs.CONTENT_TYPE, "text/plain")
-    kept[headers.INSTANCE] = served.instance_id
-    return web.Response(status=reply.status, body=reply.body, headers=kept)
+    if hdrs.CONTENT_TYPE not in response.headers:
+        response.headers[hdrs.CONTENT_TYPE] = http.headers.get(hdrs.CONTENT_TYPE, "text/plain")
+    response.headers[headers.INSTANCE] = served.instance_id
+    return response

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fastgshare.dispatch.dispatchers import Dispatcher
 from fastgshare.dispatch.outcomes import Assignment, Outcome, Refused
@@ -37,7 +37,7 @@ Ending = Served | Outcome
 class Lane:
     """A function's dispatcher, put to work: requests in, batches to the cluster, answers to who waits.
 
-    hope: whether instances are coming although none is ready. spawn: runs a coroutine as a task that the owner keeps.
+    hope: whether instances are coming although none is ready.
     wake_at: asks the owner to call `pump` at a time. removed: nothing new comes any more, what is here runs out.
     """
 
@@ -49,7 +49,6 @@ class Lane:
         clock: Clock,
         *,
         hope: Callable[[], bool],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
         wake_at: Callable[[float], None],
     ) -> None:
         self.function = function
@@ -57,12 +56,12 @@ class Lane:
         self._cluster = cluster
         self._clock = clock
         self._hope = hope
-        self._spawn = spawn
         self._wake_at = wake_at
         self.dispatcher = Dispatcher(queue_size=function.queue_size, batching=function.batch)
         self._loop = asyncio.get_running_loop()
         self._waiters: dict[int, asyncio.Future[Ending]] = {}
         self._ready: set[str] = set()
+        self._carrying: dict[int, asyncio.Task[None]] = {}
         self.removed = False
         for status in cluster.observe():
             if status.function_name == function.name:
@@ -103,7 +102,8 @@ class Lane:
             self._wake_at(now_s + _HOPE_S)
         for action in dispatcher.poll(now_s):
             if isinstance(action, Assignment):
-                self._spawn(self._carry(action, now_s))
+                # Not in a TaskGroup: one starts with an `async with`, and applications start and end in other tasks.
+                self._carrying[action.batch_id] = self._loop.create_task(self._carry(action, now_s))
                 self._count(action, now_s)
             else:
                 self._settle(action.request.id, action.outcome)
@@ -116,6 +116,14 @@ class Lane:
         for id in list(self._waiters):
             self.dispatcher.withdraw(id)
             self._settle(id, Outcome.NO_INSTANCE)
+
+    async def close(self) -> None:
+        """End all that is under way."""
+        self.abandon()
+        tasks = list(self._carrying.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def waiters(self) -> Collection[asyncio.Future[Ending]]:
@@ -135,25 +143,28 @@ class Lane:
 
     async def _carry(self, assignment: Assignment, assigned_s: float) -> None:
         dispatcher, batch_id, instance_id = self.dispatcher, assignment.batch_id, assignment.instance_id
-        if instance_id not in self._ready:
-            dispatcher.returned(batch_id, self._clock.now(), begun=False)
-        else:
-            try:
-                replies = {r.id: r for r in await self._cluster.send(instance_id, assignment.requests)}
-            except InstanceLost:
-                self._ready.discard(instance_id)
-                dispatcher.returned(batch_id, self._clock.now(), begun=True)
-            except Exception:  # whatever broke, its requests are answered
-                _LOGGER.exception("a batch for %s", instance_id)
-                self._finish(assignment, {}, assigned_s)
-            else:
+        try:
+            if instance_id in self._ready:
+                replies = await self._cluster.send(instance_id, assignment.requests)
                 self._finish(assignment, replies, assigned_s)
-        self.pump()
+            else:
+                dispatcher.returned(batch_id, self._clock.now(), begun=False)
+        except InstanceLost:
+            self._ready.discard(instance_id)
+            dispatcher.returned(batch_id, self._clock.now(), begun=True)
+        except Exception:  # whatever broke, its requests are answered
+            _LOGGER.exception("a batch for %s", instance_id)
+            self._finish(assignment, (), assigned_s)
+        finally:
+            del self._carrying[batch_id]
+        if dispatcher.pending:
+            self.pump()
 
-    def _finish(self, assignment: Assignment, replies: dict[int, Reply], assigned_s: float) -> None:
+    def _finish(self, assignment: Assignment, replies: Sequence[Reply], assigned_s: float) -> None:
         now_s = self._clock.now()
+        by_id = {reply.id: reply for reply in replies}
         for request in self.dispatcher.done(assignment.batch_id, now_s):
-            reply = replies.get(request.id)
+            reply = by_id.get(request.id)
             if reply is None:
                 self._settle(request.id, Outcome.LOST)
             else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from fastgshare.dispatch.outcomes import Refusal, Refused, Snapshot
 from fastgshare.domain.errors import NotFound
@@ -44,7 +44,6 @@ class FunctionService:
         self._held_bytes = 0
         self._lanes: dict[str, Lane] = {}
         self._ids = itertools.count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Task[None] | None = None
         self._timer_s = float("inf")
         self._ending = False
@@ -83,10 +82,14 @@ class FunctionService:
         if lane is None:
             return
         try:
-            lane.configure(self._platform.deployment(function_name).deployment.function)
+            function = self._platform.deployment(function_name).deployment.function
         except NotFound:
             lane.removed = True
             self.figures.functions.pop(function_name, None)
+        else:
+            lane.configure(function)
+            lane.figures = self.figures.of(function_name)
+            lane.removed = False
         lane.pump()
         self._forget_run_out()
 
@@ -106,12 +109,12 @@ class FunctionService:
 
     async def close(self) -> None:
         """End the timer and all that is under way."""
-        await self.drain(0.0)
-        self._closed = True
-        ending = [*self._tasks, *([self._timer] if self._timer is not None else [])]
-        for task in ending:
-            task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
+        self._ending = self._closed = True
+        for lane in self._lanes.values():
+            await lane.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            await asyncio.gather(self._timer, return_exceptions=True)
 
     def _open(self, function_name: str) -> Lane:
         function = self._platform.deployment(function_name).deployment.function
@@ -123,13 +126,10 @@ class FunctionService:
                 self._cluster,
                 self._clock,
                 hope=lambda: self._instances_are_coming(function_name),
-                spawn=self._spawn,
                 wake_at=self._wake_at,
             )
-        elif lane.removed:
-            lane.configure(function)
-            lane.figures = self.figures.of(function_name)
-            lane.removed = False
+        else:
+            self.refresh(function_name)
         return lane
 
     def _forget_run_out(self) -> None:
@@ -153,12 +153,6 @@ class FunctionService:
         if lane is not None and not self._closed:
             self.refresh(status.function_name)
             lane.take(status)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        # Not a TaskGroup: one starts with an `async with`, and web applications start and end in different tasks.
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _wake_at(self, when_s: float) -> None:
         if when_s >= self._timer_s:

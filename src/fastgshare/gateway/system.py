@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform as machine
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -32,6 +34,7 @@ class System:
         self._platform = platform
         self._service = service
         self._clock = clock
+        self._changes: set[asyncio.Task[None]] = set()
 
     def routes(self, guard: Guard) -> list[web.RouteDef]:
         """The routes, each behind the guard."""
@@ -76,16 +79,14 @@ class System:
     async def remove(self, request: web.Request) -> web.Response:
         """Forget a function."""
         name = self._find(openfaas.load_removal(await _read_json(request)), request).deployment.function.name
-        await self._platform.remove(name)
-        self._service.refresh(name)
+        await self._change(name, self._platform.remove(name))
         return say(202, f"function {name} is removed")
 
     async def scale(self, request: web.Request) -> web.Response:
         """Want so many instances."""
         replicas = openfaas.load_scale(await _read_json(request))
         name = self._find(request.match_info["name"], request).deployment.function.name
-        await self._platform.scale(name, replicas)
-        self._service.refresh(name)
+        await self._change(name, self._platform.scale(name, replicas))
         return say(202, f"function {name} shall have {replicas} instances")
 
     async def info(self, request: web.Request) -> web.Response:
@@ -123,9 +124,16 @@ class System:
     async def _deploy(self, function: Function, *, replace: bool) -> web.Response:
         if replace:
             self._platform.deployment(function.name)
-        await self._platform.deploy(function)
-        self._service.refresh(function.name)
+        await self._change(function.name, self._platform.deploy(function))
         return say(202, f"function {function.name} is deployed")
+
+    async def _change(self, name: str, change: Coroutine[Any, Any, None]) -> None:
+        """Carry out a change to its end, even if the caller goes away meanwhile."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        task.add_done_callback(lambda _: self._service.refresh(name))
+        await asyncio.shield(task)
 
     def _find(self, name: str, request: web.Request) -> DeploymentStatus:
         """A function by ``name`` or ``name.namespace``, in the namespace of the query if there is one."""
