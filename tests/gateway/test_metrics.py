@@ -40,7 +40,7 @@ async def test_openfaas_names_and_labels() -> None:
         await g.ask("POST", "/function/nobody", data=b"x")
         await g.ask("GET", "/system/functions")
         await g.ask("GET", "/system/function/f")
-        for method in ("BREW", "WHEN"):
+        for method in ("PROPFIND", "LOCK"):
             await g.ask(method, "/system/secrets")
         samples = await scrape(g)
     assert value(samples, "gateway_function_invocation_total", function_name="f", code="200") == 3
