@@ -65,10 +65,11 @@ def measure(mix: MixOfShares, seconds: float) -> dict[str, object]:
     """Run one set."""
     with tempfile.TemporaryDirectory(prefix="fastgshare-bench-") as directory:
         result = asyncio.run(run_trial(mix.contenders(), seconds, Path(directory), window_s=0.04))
-    errors: list[float] = [100 * (o.held - o.share.quota_request) for o in result.outcomes]
+    errors = [100 * (o.held - o.share.quota_request) for o in result.outcomes]
+    worst: float = max(errors, key=abs)
     return {
         "set": mix.name,
-        "worst_error_pp": round(max(errors, key=lambda error: abs(error)), 2),
+        "worst_error_pp": round(worst, 2),
         "peak_sm_sum": result.peak_sm_sum,
         "share_over_100": result.share_over_100,
         "daemon_cpu_share": round(result.daemon_cpu_share, 4),
