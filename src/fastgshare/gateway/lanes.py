@@ -65,7 +65,7 @@ class Lane:
         self.removed = False
         for status in cluster.observe():
             if status.function_name == function.name:
-                self._note(status)
+                self.note(status)
 
     def configure(self, function: Function) -> None:
         """Go on with a new version of the function."""
@@ -89,10 +89,17 @@ class Lane:
             self._withdraw(request.id)
             raise
 
-    def take(self, status: InstanceStatus) -> None:
-        """Take note of a change of one of the function's instances."""
-        self._note(status)
-        self.pump()
+    def note(self, status: InstanceStatus) -> None:
+        """Take note of a change of one of the function's instances; `pump` acts on it."""
+        id = status.id
+        if status.state is InstanceState.READY:
+            if not self.dispatcher.knows(id):
+                self._ready.add(id)
+                self.dispatcher.instance_ready(id)
+        elif status.state is not InstanceState.STARTING and id in self._ready:
+            # What it still works on ends by itself: the cluster answers or fails every batch it was sent.
+            self._ready.discard(id)
+            self.dispatcher.instance_draining(id)
 
     def pump(self) -> None:
         """Do what the dispatcher asks for."""
@@ -129,17 +136,6 @@ class Lane:
     def waiters(self) -> Collection[asyncio.Future[Ending]]:
         """The answers that are still waited for, from the queue or from an instance."""
         return self._waiters.values()
-
-    def _note(self, status: InstanceStatus) -> None:
-        id = status.id
-        if status.state is InstanceState.READY:
-            if not self.dispatcher.knows(id):
-                self._ready.add(id)
-                self.dispatcher.instance_ready(id)
-        elif status.state is not InstanceState.STARTING and id in self._ready:
-            # What it still works on ends by itself: the cluster answers or fails every batch it was sent.
-            self._ready.discard(id)
-            self.dispatcher.instance_draining(id)
 
     async def _carry(self, assignment: Assignment, assigned_s: float) -> None:
         dispatcher, batch_id, instance_id = self.dispatcher, assignment.batch_id, assignment.instance_id

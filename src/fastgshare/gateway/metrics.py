@@ -72,7 +72,8 @@ class _Scrape(Collector):
         yield _counter("fastgshare_refused", "Requests not accepted", (*_FUNCTION, "reason"), refused)
         withdrawn = [((n,), f.withdrawn) for n, f in functions.items()]
         yield _counter("fastgshare_withdrawn", "Requests whose callers went away", _FUNCTION, withdrawn)
-        slo = [((n, met), c) for n, f in functions.items() for met, c in (("true", f.slo_met), ("false", f.slo_missed))]
+        bound = [(n, f) for n, f in functions.items() if f.slo_met or f.slo_missed]
+        slo = [((n, met), c) for n, f in bound for met, c in (("true", f.slo_met), ("false", f.slo_missed))]
         yield _counter("fastgshare_slo", "Answers by whether they met the latency bound", (*_FUNCTION, "met"), slo)
 
     def _queues(self) -> Iterable[Metric]:

@@ -151,8 +151,8 @@ class FunctionService:
     def _on_change(self, status: InstanceStatus) -> None:
         lane = self._lanes.get(status.function_name)
         if lane is not None and not self._closed:
+            lane.note(status)
             self.refresh(status.function_name)
-            lane.take(status)
 
     def _wake_at(self, when_s: float) -> None:
         if when_s >= self._timer_s:
