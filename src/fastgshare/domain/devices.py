@@ -55,9 +55,7 @@ class Device:
                 f"nearest: {below:g} and {above:g}",
             )
         if self.mem_bytes and share.mem_bytes > self.mem_bytes:
-            raise InvalidValue(
-                "mem_bytes", share.mem_bytes, f"at most the {self.mem_bytes} bytes of device {self.id}"
-            )
+            raise InvalidValue("mem_bytes", share.mem_bytes, f"at most the {self.mem_bytes} bytes of device {self.id}")
 
     def sms_of(self, sm_offset: float, sm: float) -> tuple[int, ...]:
         """SM indices (CPU: logical core numbers) of the range [sm_offset, sm_offset + sm) in percent."""

@@ -30,9 +30,7 @@ class Share:
         if not 0 < self.quota_request <= 1:
             raise InvalidValue("quota_request", self.quota_request, "above 0 up to 1")
         if not self.quota_request <= self.quota_limit <= 1:
-            raise InvalidValue(
-                "quota_limit", self.quota_limit, f"from quota_request ({self.quota_request}) up to 1"
-            )
+            raise InvalidValue("quota_limit", self.quota_limit, f"from quota_request ({self.quota_request}) up to 1")
         if self.mem_bytes < 0:
             raise InvalidValue("mem_bytes", self.mem_bytes, "0 (no cap) or more bytes")
 

@@ -102,7 +102,7 @@ class VirtualDevice:
         burst_ns: Callable[[], int] | None = None,
         work: Callable[[int], bool] = lambda _: True,
     ) -> VirtualInstance:
-        """Admit an instance. burst_s: what it declares; burst_ns(): what its next unit of work takes (default: that)."""
+        """Admit an instance. burst_s: what it declares; burst_ns(): what its next unit takes (default: the same)."""
         declared = ns(burst_s)
         seat = Seat(f"i{len(self.instances)}", os.getpid(), share, rect, declared, declared=True)
         self.table.admit(seat, self.now_ns)

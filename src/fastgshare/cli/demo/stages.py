@@ -43,6 +43,15 @@ class Plan:
     quota_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Quotas beside the ledger over a time under load, and the last windows of it."""
+
+    rows: Sequence[QuotaRow]
+    seconds: float
+    timeline: Mapping[str, Any]
+
+
 class Stages:
     """Runs the demo and gathers its report, the document that `report.demo.demo_page` shows."""
 
@@ -64,8 +73,7 @@ class Stages:
                 chosen = await self._calibrate(works, running)
                 time_rounds, fast_rounds = await self._contest(works, chosen, running)
                 quota = await self._check_quotas(works, running)
-                timeline = await _timeline(running)
-                document = self._document(running, answers, chosen, time_rounds, fast_rounds, quota, timeline)
+                document = self._document(running, answers, chosen, time_rounds, fast_rounds, quota)
         return {**document, "seconds": round(time.monotonic() - started_s, 1)}
 
     # --- stages ------------------------------------------------------------------------------------------------------
@@ -113,7 +121,7 @@ class Stages:
                         advance()
         return rounds
 
-    async def _check_quotas(self, works: Sequence[Work], running: RunningPlatform) -> tuple[list[QuotaRow], float]:
+    async def _check_quotas(self, works: Sequence[Work], running: RunningPlatform) -> Checked:
         shares = {_instance_of(running, w.function.name): w.function.share for w in works}
         with self._bar("checking quotas against the ledger", 1) as advance:
             async with asyncio.TaskGroup() as tasks:
@@ -122,8 +130,9 @@ class Stages:
                 before, start_s = await running.daemon.totals(), time.monotonic()
                 await asyncio.sleep(self._plan.quota_s + 0.5)
                 after, end_s = await running.daemon.totals(), time.monotonic()
+                timeline = await _timeline(running)
             advance()
-        return contests.quota_rows(before, after, shares), end_s - start_s
+        return Checked(contests.quota_rows(before, after, shares), end_s - start_s, timeline)
 
     @contextmanager
     def _bar(self, description: str, total: int) -> Any:
@@ -140,12 +149,10 @@ class Stages:
         chosen: Mapping[str, Setting],
         time_rounds: Sequence[Mapping[str, float]],
         fast_rounds: Sequence[Mapping[str, float]],
-        quota: tuple[Sequence[QuotaRow], float],
-        timeline: Mapping[str, Any],
+        quota: Checked,
     ) -> dict[str, Any]:
         alone, shared = contests.medians(time_rounds), contests.medians(fast_rounds)
         ratios = {name: shared[name] / alone[name] for name in alone}
-        rows, seconds = quota
         return {
             "throughput": {
                 "time_sharing_rps": alone,
@@ -159,16 +166,21 @@ class Stages:
                 "fast_rounds": list(fast_rounds),
             },
             "quota": {
-                "max_error_pp": max((row.error_pp for row in rows if row.backlogged), default=math.nan),
-                "seconds": seconds,
-                "instances": [_quota_document(row) for row in rows],
+                "max_error_pp": max((row.error_pp for row in quota.rows if row.backlogged), default=None),
+                "seconds": quota.seconds,
+                "instances": [_quota_document(row) for row in quota.rows],
             },
             "answers": {name: asdict(answered) for name, answered in answers.items()},
-            "device": {"id": running.device.id, "kind": str(running.device.kind), "sm_count": running.device.sm_count},
+            "device": {
+                "id": running.device.id,
+                "kind": str(running.device.kind),
+                "sm_count": running.device.sm_count,
+                "sm_ids": list(running.device.sm_ids),
+            },
             "placements": [
                 {"instance_id": status.id, **asdict(status.placement.rect)} for status in running.cluster.observe()
             ],
-            "timeline": dict(timeline),
+            "timeline": dict(quota.timeline),
             "machine": {"system": platform.platform(), "cores": os.cpu_count()},
             "versions": {
                 "python": platform.python_version(),

@@ -116,5 +116,7 @@ def _print(document: Mapping[str, Any], out: Path) -> None:
     click.echo()
     stdout().print(rows)
     click.echo(f"\non shares {throughput['ratio']:.2f} times the throughput of sharing in time (geometric mean)")
-    click.echo(f"largest quota error {quota['max_error_pp']:.2f} percentage points over {quota['seconds']:.1f} s")
+    error = quota["max_error_pp"]
+    said = "not known: no instance was backlogged all the time" if error is None else f"{error:.2f} percentage points"
+    click.echo(f"largest quota error {said} over {quota['seconds']:.1f} s")
     click.echo(f"report: {out / 'report.html'} and {out / 'report.json'}")
