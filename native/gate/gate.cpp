@@ -108,8 +108,8 @@ void read_plan(fg_gate* g) {
   }
 }
 
-// Books the time held since the last call.
-void charge(fg_gate* g, uint64_t now) {
+// Books the time held since the last call, as what the hold is.
+void book(fg_gate* g, uint64_t now) {
   int64_t window = window_at(g, now);
   uint64_t held = 0;
   if (g->holding) {
@@ -157,11 +157,40 @@ void settle(fg_gate* g, uint64_t now) {
   g->cycle_own_ns = g->cycle_loan_ns = 0;
 }
 
+void record_hold(fg_gate* g, uint64_t start, uint64_t end, bool loan) {
+  Page* page = g->map.page;
+  PageWrite write(page);
+  page->holds[page->hold_count % kHolds] = {start, (end & ~1ULL) | (loan ? 1 : 0)};
+  ++page->hold_count;
+}
+
+// The hold is of another kind from `now` on.
+void turn_into(fg_gate* g, bool loan, uint64_t now) {
+  if (loan == g->loan) return;
+  Page* page = g->map.page;
+  record_hold(g, page->hold_start_ns, now, g->loan);
+  page->hold_start_ns = now;
+  page->hold_is_loan = loan;
+  g->loan = loan;
+}
+
+// Books the time held. A burst that goes on beyond the time it was lent uses its instance's own: the slot
+// that follows, or else it is a debt.
+void charge(fg_gate* g, uint64_t now) {
+  if (g->holding && g->loan && now > g->loan_end_ns && g->loan_end_ns > g->map.page->charged_ns) {
+    book(g, g->loan_end_ns);
+    settle(g, g->loan_end_ns);
+    turn_into(g, false, g->loan_end_ns);
+  }
+  book(g, now);
+}
+
 struct Choice {
   bool ok = false;
   bool loan = false;
   uint64_t due_ns = 0;  // since when this token could be had
   uint64_t expiry_ns = 0;
+  uint64_t loan_end_ns = 0;
   uint32_t sm_offset = 0;
   uint64_t next_ns = kForever;  // when to look again
 };
@@ -255,6 +284,7 @@ void choose_loan(const fg_gate* g, uint64_t now, uint64_t burst, Choice* choice)
     choice->ok = choice->loan = true;
     choice->due_ns = start;
     choice->expiry_ns = least(end, now + left);
+    choice->loan_end_ns = end;
     choice->sm_offset = loan.sm_offset;
     return;
   }
@@ -404,16 +434,10 @@ void set_expiry(fg_gate* g, uint64_t expiry_ns) {
   g->expiry_ticks = ticks + static_cast<uint64_t>(static_cast<double>(left) * per_ns);
 }
 
-void record_hold(fg_gate* g, uint64_t start, uint64_t end, bool loan) {
-  Page* page = g->map.page;
-  PageWrite write(page);
-  page->holds[page->hold_count % kHolds] = {start, (end & ~1ULL) | (loan ? 1 : 0)};
-  ++page->hold_count;
-}
-
 void begin_hold(fg_gate* g, const Choice& choice, uint64_t requested, uint64_t now) {
   g->holding = true;
   g->loan = choice.loan;
+  g->loan_end_ns = choice.loan_end_ns;
   set_expiry(g, choice.expiry_ns);
   Page* page = g->map.page;
   store(&page->awaits_pass, 0U);
@@ -559,12 +583,8 @@ int fg_continue(fg_gate* g, uint64_t burst_ns) {
   Choice choice = choose(g, now, burst_ns);
   uint64_t range = pack(kHold, choice.sm_offset, choice.sm_offset + g->plan.sm);
   if (!choice.ok || range != page->word) return FG_TIMEOUT;
-  if (choice.loan != g->loan) {
-    record_hold(g, page->hold_start_ns, now, g->loan);
-    page->hold_start_ns = now;
-    page->hold_is_loan = choice.loan;
-    g->loan = choice.loan;
-  }
+  turn_into(g, choice.loan, now);
+  g->loan_end_ns = choice.loan_end_ns;
   set_expiry(g, choice.expiry_ns);
   page->burst_start_ns = now;
   return FG_OK;

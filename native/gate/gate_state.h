@@ -43,6 +43,7 @@ struct fg_gate {
 
   bool holding = false;
   bool loan = false;
+  uint64_t loan_end_ns = 0;  // if it is a loan: when the time lent is over
   uint64_t expiry_ns = 0;
   uint64_t expiry_ticks = 0;  // the same on the processor's counter, which is quicker to read; 0: not known
   uint64_t ticks_at_open = 0, ns_at_open = 0;

@@ -71,6 +71,7 @@ class QuotaRow:
     error_pp: float
     backlogged: bool
     demand: float
+    lent: float
 
 
 async def flood(contestants: Sequence[Contestant], seconds: float) -> dict[str, float]:
@@ -182,5 +183,6 @@ def quota_rows(
         share = shares[entry.instance_id]
         error = max(share.quota_request - received, received - share.quota_limit, 0.0)
         demand = (entry.demand_s - then.demand_s) / seconds
-        rows.append(QuotaRow(entry.instance_id, share, received, 100 * error, demand >= 0.999, demand))
+        lent = (entry.loan_s - then.loan_s) / seconds
+        rows.append(QuotaRow(entry.instance_id, share, received, 100 * error, demand >= 0.999, demand, lent))
     return rows

@@ -207,6 +207,7 @@ def _quota_document(row: QuotaRow) -> dict[str, Any]:
         "error_pp": row.error_pp,
         "backlogged": row.backlogged,
         "demand": row.demand,
+        "lent": row.lent,
     }
 
 
