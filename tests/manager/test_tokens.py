@@ -123,5 +123,5 @@ def test_gaps_go_round() -> None:
 def test_the_window_grows_with_the_longest_burst() -> None:
     assert window_for([], WINDOW_NS) == WINDOW_NS
     assert window_for([(2_000_000, 0.5)], WINDOW_NS) == WINDOW_NS
-    assert window_for([(60_000_001, 0.5)], WINDOW_NS) == 130_000_000
+    assert window_for([(60_000_001, 0.5)], WINDOW_NS) == 250_000_000
     assert window_for([(60_000_000_000, 0.1)], WINDOW_NS) == 2_000_000_000
