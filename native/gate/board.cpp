@@ -1,4 +1,4 @@
-// The daemon's side of the shared memory: the ordering that Python cannot express.
+// The daemon's side of the shared memory: the ordering that Python cannot express, and the layout to compare.
 #include <string.h>
 
 #include "gate_state.h"
@@ -35,4 +35,38 @@ int fg_read_page(const void* at, void* out) {
     if (!(before & 1) && __atomic_load_n(&page->seq, __ATOMIC_RELAXED) == before) return 1;
   }
   return 0;
+}
+
+#define FG_AT(type, field) static_cast<uint32_t>(offsetof(type, field))
+size_t fg_layout(uint32_t* out, size_t capacity) {
+  const uint32_t values[] = {
+      kVersion,
+      kCells,
+      kLoans,
+      kHolds,
+      sizeof(Board),
+      sizeof(Cell),
+      sizeof(Loan),
+      sizeof(Page),
+      FG_AT(Board, heartbeat_ns),
+      FG_AT(Board, alive),
+      FG_AT(Board, wanting),
+      FG_AT(Board, hungry),
+      FG_AT(Board, cell),
+      FG_AT(Cell, flags),
+      FG_AT(Cell, sm_offset),
+      FG_AT(Cell, loans),
+      FG_AT(Page, word),
+      FG_AT(Page, hold_start_ns),
+      FG_AT(Page, owed_ns),
+      FG_AT(Page, hold_count),
+      FG_AT(Page, burst_start_ns),
+      FG_AT(Page, held_ns),
+      FG_AT(Page, holds),
+      sizeof(Hello),
+      sizeof(Answer),
+  };
+  size_t count = sizeof(values) / sizeof(values[0]);
+  for (size_t i = 0; i < count && i < capacity; ++i) out[i] = values[i];
+  return count;
 }

@@ -1,4 +1,4 @@
-// What a gate knows. Shared between gate.cpp (tokens) and link.cpp (the daemon's socket).
+// What a gate knows, and what the parts of the library need of each other.
 #pragma once
 
 #include <pthread.h>

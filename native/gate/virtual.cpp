@@ -1,5 +1,5 @@
 // The same gate in virtual time: many instances in one thread, a clock that is set, no daemon to talk to.
-// Tests and the twin drive it; the rules of who may work when are those of gate.cpp, line for line.
+// Tests and the twin drive it; the rules of who may work when are the same code.
 #include <stdlib.h>
 
 #include "gate_state.h"

@@ -1,0 +1,169 @@
+// The rules of who may work when: in one's own slot, in time that is lent, in time that nobody needs.
+#include "rules.h"
+
+#include "plan.h"
+
+namespace fastgate {
+namespace {
+
+constexpr uint64_t kWorthwhileNs = 100'000;  // waking up for less costs more than it brings
+
+// Where a peer's slot lies around `now`.
+struct Occurrence {
+  bool matters = false;                              // it has a slot, on SMs that overlap ours
+  uint64_t start_ns = 0, end_ns = 0, window_ns = 0;  // the latest one that has begun
+};
+
+Occurrence slot_of(const fg_gate* g, int index, uint64_t now) {
+  const Cell* cell = &g->map.board->cell[index];
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    uint32_t seq = load(&cell->seq);
+    uint64_t epoch = cell->epoch_ns, window = cell->window_ns, start = cell->slot_start_ns,
+             end = cell->slot_end_ns;
+    uint64_t theirs = pack(kHold, cell->sm_offset, cell->sm_offset + cell->sm);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if ((seq & 1) || load(&cell->seq) != seq) continue;
+    uint64_t ours = pack(kHold, g->plan.sm_offset, g->plan.sm_offset + g->plan.sm);
+    if (window == 0 || start >= end || !overlap(theirs, ours)) return {};
+    int64_t cycle = floor_div(static_cast<int64_t>(now - epoch - start), static_cast<int64_t>(window));
+    uint64_t begin = epoch + start + static_cast<uint64_t>(cycle * static_cast<int64_t>(window));
+    return {true, begin, begin + end - start, window};
+  }
+  return {true, now, now + g->plan.window_ns, g->plan.window_ns};  // being rewritten all the time: in the way
+}
+
+template <typename Visit>
+void for_each_peer(const fg_gate* g, Visit visit) {
+  for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
+    int peer = __builtin_ctzll(rest);
+    if (peer != g->map.index) visit(peer);
+  }
+}
+
+// What is owed to those whose slots a burst until `finish` would run into: the most of any of them.
+int64_t claims_before(const fg_gate* g, uint64_t slot_end, uint64_t finish) {
+  int64_t most = 0;
+  for_each_peer(g, [&](int peer) {
+    Occurrence slot = slot_of(g, peer, finish);
+    if (!slot.matters || slot.start_ns + 1'000'000 < slot_end) return;
+    int64_t owed = load(&g->map.peers[peer]->owed_ns);
+    if (owed > most) most = owed;
+  });
+  return most;
+}
+
+// The owner's right: a burst may start in the slot if half of it fits, plus what is owed, less what is owed
+// to those it would keep waiting.
+void choose_own(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_alive, Choice* choice) {
+  if (slot_length(g) == 0 || (!daemon_alive && !(g->plan.flags & kCertified))) return;
+  uint64_t start = g->plan.epoch_ns + g->plan.slot_start_ns +
+                   static_cast<uint64_t>(cycle_at(g, now) * static_cast<int64_t>(g->plan.window_ns));
+  uint64_t end = start + slot_length(g);
+  choice->next_ns = least(choice->next_ns, start + g->plan.window_ns);
+  if (now >= end) return;
+  if (burst != 0 && now + burst > end) {
+    int64_t owed = g->map.page->owed_ns;
+    int64_t more = claims_before(g, end, now + burst) - (owed > 0 ? owed : 0) - static_cast<int64_t>(burst);
+    int64_t room = static_cast<int64_t>(end - now) + owed - clamp(2 * more, 0, debt_bound(g));
+    if (room < static_cast<int64_t>(burst / 2)) return;
+  }
+  choice->ok = true;
+  choice->due_ns = start;
+  choice->expiry_ns = end;
+  choice->sm_offset = g->plan.sm_offset;
+}
+
+bool lenders_idle(const fg_gate* g, uint64_t lenders) {
+  for (; lenders; lenders &= lenders - 1) {
+    const Page* peer = g->map.peers[__builtin_ctzll(lenders)];
+    if (load(&peer->demand)) return false;
+  }
+  return true;
+}
+
+// Time of others: only what ends before they need it, and within the limit, the own slot to come included.
+void choose_loan(const fg_gate* g, uint64_t now, uint64_t burst, Choice* choice) {
+  uint64_t base = window_start(g, window_at(g, now));
+  uint64_t slot_end = base + g->plan.slot_end_ns;
+  uint64_t own_to_come = slot_end > now ? least(slot_end - now, slot_length(g)) : 0;
+  uint64_t used = g->window_used_ns + own_to_come;
+  uint64_t left = g->plan.limit_ns > used ? g->plan.limit_ns - used : 0;
+  for (uint32_t i = 0; i < g->plan.loan_count; ++i) {
+    const Loan& loan = g->plan.loans[i];
+    uint64_t start = base + loan.start_ns, end = base + loan.end_ns, until = base + loan.until_ns;
+    choice->next_ns = least(choice->next_ns, now < start ? start : start + g->plan.window_ns);
+    if (now < start || now >= end || left == 0 || burst > left || now + burst > until) continue;
+    if (!lenders_idle(g, loan.lenders)) continue;
+    choice->ok = choice->loan = true;
+    choice->due_ns = start;
+    choice->expiry_ns = least(end, now + left);
+    choice->loan_end_ns = end;
+    choice->sm_offset = loan.sm_offset;
+    return;
+  }
+}
+
+bool daemon_alive(const fg_gate* g, uint64_t now) {
+  return now < load(&g->map.board->heartbeat_ns) + g->map.board->lend_valid_ns;
+}
+
+// Who is owed time may take what nobody needs: gaps of the timetable, and what is left of a slot when its
+// owner's next burst would not fit. So it comes to even what the overruns of others have cost.
+void choose_catch_up(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_alive, Choice* choice) {
+  Page* page = g->map.page;
+  int64_t balance = page->owed_ns + static_cast<int64_t>(slot_length(g)) -
+                    static_cast<int64_t>(g->cycle_own_ns) - static_cast<int64_t>(g->cycle_loan_ns);
+  uint64_t cycle_start = g->plan.epoch_ns + g->plan.slot_start_ns +
+                         static_cast<uint64_t>(g->cycle * static_cast<int64_t>(g->plan.window_ns));
+  bool backlogged = page->demand_since_ns != 0 && page->demand_since_ns <= cycle_start;
+  bool certified = daemon_alive || (g->plan.flags & kCertified);
+  if (slot_length(g) == 0 || !certified || !backlogged || now < cycle_start + slot_length(g)) return;
+  if (balance <= static_cast<int64_t>(burst == 0 ? kWorthwhileNs : burst / 2)) return;
+  uint64_t until = cycle_start + g->plan.window_ns, blocked_until = 0;  // until its own slot begins, at most
+  store(&page->awaits_pass, 1U);
+  full_fence();
+  for_each_peer(g, [&](int peer) {
+    Occurrence slot = slot_of(g, peer, now);
+    if (!slot.matters) return;
+    bool over = slot.end_ns <= now || load(&g->map.peers[peer]->passed_until_ns) >= slot.end_ns;
+    if (!over && slot.end_ns > blocked_until) blocked_until = slot.end_ns;
+    until = least(until, slot.start_ns + slot.window_ns);
+  });
+  if (blocked_until != 0) {
+    choice->next_ns = least(choice->next_ns, blocked_until);
+    return;
+  }
+  if (until < now + (burst == 0 ? kWorthwhileNs : burst)) return;
+  choice->ok = true;
+  choice->due_ns = now;
+  choice->expiry_ns = least(until, burst == 0 ? now + static_cast<uint64_t>(balance) : until);
+  choice->sm_offset = g->plan.sm_offset;
+}
+
+// An owner that cannot begin another burst in its slot says so, for those who are owed time.
+void pass(const fg_gate* g, uint64_t now) {
+  uint64_t end = g->plan.epoch_ns + g->plan.slot_end_ns +
+                 static_cast<uint64_t>(cycle_at(g, now) * static_cast<int64_t>(g->plan.window_ns));
+  Page* page = g->map.page;
+  if (now >= end || page->passed_until_ns >= end || slot_length(g) == 0) return;
+  store(&page->passed_until_ns, end);
+  full_fence();
+  for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
+    int peer = __builtin_ctzll(rest);
+    if (load(&g->map.peers[peer]->awaits_pass)) wake(&g->map.board->cell[peer].seq);
+  }
+}
+
+}  // namespace
+
+Choice choose(const fg_gate* g, uint64_t now, uint64_t burst) {
+  Choice choice;
+  bool alive = daemon_alive(g, now);
+  choose_own(g, now, burst, alive, &choice);
+  if (!choice.ok && alive) choose_loan(g, now, burst, &choice);
+  if (!choice.ok) choose_catch_up(g, now, burst, alive, &choice);
+  if (!choice.ok) pass(g, now);
+  return choice;
+}
+
+}  // namespace fastgate
