@@ -49,7 +49,9 @@ class Daemon:
         self.told: list[tuple[Any, ...]] = []
         self.answers = True
 
-    async def admit(self, instance_id: str, pid: int, share: Share, rect: Rect | None, burst_s: float) -> None:
+    async def admit(
+        self, instance_id: str, pid: int, share: Share, rect: Rect | None, burst_s: float, *, declared: bool = False
+    ) -> None:
         self._tell("admit", instance_id, pid, share, rect, burst_s)
 
     async def place(self, changes: Mapping[str, tuple[Share, Rect]]) -> None:

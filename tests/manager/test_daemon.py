@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -55,7 +56,14 @@ class Node:
         self.workers: list[Worker] = []
 
     async def worker(
-        self, name: str, share: Share, rect: Rect | None, burst_s: float = 0.0, program: str = ""
+        self,
+        name: str,
+        share: Share,
+        rect: Rect | None,
+        burst_s: float = 0.0,
+        *,
+        program: str = "",
+        declared: bool = True,
     ) -> Worker:
         log = self.directory / f"{name}.holds"
         command = ["-c", program] if program else ["-m", "fastgshare.manager.saturation"]
@@ -67,7 +75,7 @@ class Node:
         )
         worker = Worker(name, process, log)
         self.workers.append(worker)
-        await self.daemon.admit(name, process.pid, share, rect, burst_s, declared=True)
+        await self.daemon.admit(name, process.pid, share, rect, burst_s, declared=declared)
         assert process.stdout is not None and process.stdin is not None
         assert (await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).strip() == b"ready"
         process.stdin.write(b"go\n")
@@ -138,27 +146,30 @@ async def test_a_killed_instance_frees_the_device(node: Node) -> None:
     await eventually(gone)
 
 
-async def test_a_hung_instance_is_ended(node: Node) -> None:
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_hung_instance_is_ended(node: Node, declared: bool) -> None:
     """M5: stopped while it holds the token, it is fenced, and its neighbour goes on."""
-    first = await node.worker("first", HALF, FIRST, burst_s=0.005)
+    first = await node.worker("first", HALF, FIRST, burst_s=0.02, declared=declared)
     second = await node.worker("second", HALF, SECOND)
     await works_on(first)
     await works_on(second)
-    await _stop_while_holding(node, first)
+    await _stop_while_holding(node, first, second)
     await asyncio.wait_for(first.process.wait(), PATIENCE_S)
     assert first.process.returncode == -signal.SIGKILL
     await works_on(second)
 
 
-async def _stop_while_holding(node: Node, worker: Worker) -> None:
-    """SIGSTOP a worker until it is caught with a token: then others stay without for longer than a slot."""
+async def _stop_while_holding(node: Node, worker: Worker, neighbour: Worker) -> None:
+    """SIGSTOP a worker until it is caught with a token: then its neighbour stays without."""
     give_up = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up and worker.process.returncode is None:
+    while time.monotonic() < give_up:
         worker.process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(0.5)
-        if worker.process.returncode is None:
-            worker.process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(0.007)
+        stopped_ns = time.monotonic_ns()
+        await asyncio.sleep(0.2)
+        if worker.process.returncode is not None or not neighbour.held_since(stopped_ns):
+            return
+        worker.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.007)
 
 
 LIAR = """
@@ -251,6 +262,108 @@ async def test_a_malformed_message_costs_its_sender_the_connection(node: Node, g
     assert node.daemon.restarts == 0
 
 
+SHARE = [100, 0.5, 0.5, 0]
+DEEP = b'{"op":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"op": "windows", "last": float("nan")},
+        {"op": "windows", "last": -1},
+        {"op": "windows", "last": "many"},
+        {"op": "place", "changes": {"first": 3}},
+        {"op": "place", "changes": [1]},
+        {"op": "admit", "instance_id": "x", "pid": 2**40, "burst_s": 0, "share": SHARE, "rect": None},
+        {"op": "admit", "instance_id": "x", "pid": 1.5, "burst_s": float("inf"), "share": SHARE, "rect": None},
+        {"op": "admit", "instance_id": "x", "pid": -1, "burst_s": 0, "share": SHARE, "rect": None},
+        {"op": "admit", "instance_id": "x", "pid": 1, "burst_s": -1, "share": SHARE, "rect": None},
+        {"op": "admit", "instance_id": "x", "pid": 1, "burst_s": 0, "share": SHARE, "rect": [-5, 0, 100, 0.5]},
+        {"op": "admit", "instance_id": "x", "pid": 1, "burst_s": 0, "share": SHARE, "rect": [50, 0, 100, 0.5]},
+        {"op": "admit", "instance_id": "x" * 200, "pid": 1, "burst_s": 0, "share": SHARE, "rect": None},
+        {"op": "admit", "instance_id": "x", "pid": 1, "burst_s": 0, "share": [100, 0.5, None, 0], "rect": None},
+        {"op": "set_burst", "instance_id": "first", "burst_s": 1e300},
+        {"op": "explode"},
+    ],
+)
+async def test_a_wrong_command_is_answered_and_harms_nobody(node: Node, command: dict[str, object]) -> None:
+    first = await node.worker("first", HALF, FIRST)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+        peer.settimeout(PATIENCE_S)
+        peer.connect(str(node.daemon.socket_path))
+        peer.send(json.dumps(command).encode())
+        reply = json.loads(peer.recv(100_000))
+        assert not reply["ok"] and "is not allowed; allowed: " in reply["error"]
+        peer.send(DEEP)
+        assert peer.recv(100) == b""
+    await works_on(first, 2)
+    assert node.daemon.restarts == 0
+
+
+async def test_a_flood_of_connections_locks_nobody_out(node: Node) -> None:
+    first = await node.worker("first", HALF, FIRST)
+    flood = []
+    try:
+        for _ in range(300):
+            peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            peer.setblocking(False)
+            flood.append(peer)
+            with suppress(BlockingIOError):
+                peer.connect(str(node.daemon.socket_path))
+        await node.worker("second", HALF, SECOND)
+    finally:
+        for peer in flood:
+            peer.close()
+    await works_on(first, 2)
+    assert node.daemon.restarts == 0
+
+
+async def test_who_gives_up_on_a_command_leaves_no_answer_for_the_next(node: Node) -> None:
+    await node.worker("first", HALF, FIRST)
+    for _ in range(5):
+        asking = asyncio.ensure_future(node.daemon.totals())
+        await asyncio.sleep(0)
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+        assert "window_s" in await node.daemon.status()
+
+
+async def test_an_instance_taken_off_the_device_gets_no_more_tokens(node: Node) -> None:
+    first = await node.worker("first", HALF, FIRST)
+    second = await node.worker("second", HALF, SECOND)
+    await works_on(first)
+    await node.daemon.remove("first")
+    assert await asyncio.wait_for(first.process.wait(), PATIENCE_S) != 0  # told so, and ended by itself
+    await works_on(second)
+
+
+WIDE = """
+import ctypes, sys, time
+from pathlib import Path
+from fastgshare.manager.gate import Gate
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+gate = Gate(Path(arguments["--socket"]), arguments["--instance"])
+print("ready", flush=True)
+sys.stdin.readline()
+for line in Path("/proc/self/maps").read_text().splitlines():
+    if "fastgshare-page" in line and " rw-s " in line:
+        start = int(line.split("-")[0], 16)
+        ctypes.c_uint64.from_address(start + 16).value = {state} | 0 << 8 | 100_000 << 32
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("state", [1, 2])
+async def test_who_claims_more_than_its_share_is_ended(node: Node, state: int) -> None:
+    """M5: holding or about to; a word that blocks others counts, whatever else the page says."""
+    honest = await node.worker("honest", Share(50, 0.5, 0.5), Rect(0, 0, 50, 0.5))
+    program = WIDE.replace("{state}", str(state))
+    liar = await node.worker("liar", Share(10, 1.0, 1.0), Rect(90, 0, 10, 1.0), program=program)
+    assert await asyncio.wait_for(liar.process.wait(), PATIENCE_S) == -signal.SIGKILL
+    await works_on(honest)
+
+
 async def test_who_was_not_admitted_is_not_let_in_under_anothers_name(node: Node) -> None:
     first = await node.worker("first", HALF, FIRST)
     hello = layout.HELLO.pack(layout.HELLO_MAGIC, layout.VERSION, layout.REGISTER, 0, 0, b"first")
@@ -264,8 +377,8 @@ async def test_who_was_not_admitted_is_not_let_in_under_anothers_name(node: Node
 
 
 async def test_commands_are_refused_with_the_field_and_what_is_allowed(node: Node) -> None:
-    with pytest.raises(FastGShareError, match=r"pid: 999999999 is not allowed; allowed: a running process"):
-        await node.daemon.admit("ghost", 999999999, HALF, FIRST)
+    with pytest.raises(FastGShareError, match=r"pid: 4194303 is not allowed; allowed: a running process"):
+        await node.daemon.admit("ghost", 4194303, HALF, FIRST)
     with pytest.raises(FastGShareError, match="instance 'ghost' does not exist"):
         await node.daemon.place({"ghost": (HALF, FIRST)})
 
@@ -293,6 +406,22 @@ async def test_the_ledger_is_a_file_too(node: Node) -> None:
     header, *rows = path.read_text().splitlines()
     assert header.startswith("window_index,window_start_s,window_s,instance_id,sm_partition,entitled_s,received_s")
     assert all(row.count(",") == header.count(",") for row in rows[:-1])
+
+
+async def test_a_successor_goes_on_with_the_ledger_where_it_was(node: Node) -> None:
+    """M9: no window is booked twice, and none stands for all the past."""
+    first = await node.worker("first", HALF, FIRST)
+    await works_on(first)
+    before = await node.daemon.status()
+    os.kill(node.daemon.pid, signal.SIGKILL)
+
+    async def booked_again() -> bool:
+        return (await node.daemon.status())["pid"] != before["pid"] and len(await node.daemon.windows(5)) == 5
+
+    await eventually(booked_again)
+    entries = await node.daemon.windows(100)
+    assert all(e.window_s <= before["window_s"] + 1e-9 for e in entries)
+    assert (await node.daemon.status())["epoch_ns"] == before["epoch_ns"]
 
 
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,6 +156,17 @@ def test_an_idle_owners_time_is_used_by_others() -> None:
     both_ns = device.now_ns
     device.run(1)
     assert abs(device.instances[0].held(both_ns, device.now_ns) / 1e9 - 0.3) < 0.01
+
+
+@pytest.mark.parametrize("window_s", [0.04, 0.4, 2.0])
+def test_lending_goes_on_through_windows_of_any_length(window_s: float) -> None:
+    """M4: the daemon's sign of life comes often enough for borrowers."""
+    device = VirtualDevice(window_s)
+    device.add(Share(100, 0.2, 1.0), Rect(0, 0, 100, 0.2), burst_s=0.01)
+    device.run(2 * window_s)
+    start_ns = device.now_ns
+    device.run(4)
+    assert device.instances[0].held(start_ns, device.now_ns) / 4e9 > 0.95
 
 
 def test_without_the_daemon_slots_are_kept_and_nothing_is_lent() -> None:

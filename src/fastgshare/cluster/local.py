@@ -197,15 +197,16 @@ class LocalCluster:
             self._set_cores(member)
         else:
             share, rect = instance.function.share, instance.placement.rect
-            await self._daemon.admit(instance.id, member.process.pid, share, rect, instance.function.burst_s)
+            burst_s = instance.function.burst_s
+            await self._daemon.admit(instance.id, member.process.pid, share, rect, burst_s, declared=burst_s > 0)
         member.link.greet(Hello(self._start_document(instance)))
-        burst_s = await _readiness(member.link)
-        if burst_s is None:
+        measured_s = await _readiness(member.link)
+        if measured_s is None:
             return
         if self._daemon is not None:
-            await self._daemon.set_burst(instance.id, burst_s)
+            await self._daemon.set_burst(instance.id, measured_s)
         if member.life.state is InstanceState.STARTING and not member.ended.is_set():
-            member.life.go(InstanceState.READY, burst_s=burst_s)
+            member.life.go(InstanceState.READY, burst_s=measured_s)
 
     def _watch_for_hang(
         self, member: _Member, batch: Sequence[Request], replies: asyncio.Future[Sequence[Reply]]

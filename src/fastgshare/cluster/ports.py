@@ -17,8 +17,10 @@ class Daemon(Protocol):
     def socket_path(self) -> Path:
         """Where instances register."""
 
-    async def admit(self, instance_id: str, pid: int, share: Share, rect: Rect | None, burst_s: float) -> None:
-        """Let a process register as this instance. Raises `DaemonUnavailable`."""
+    async def admit(
+        self, instance_id: str, pid: int, share: Share, rect: Rect | None, burst_s: float, *, declared: bool = False
+    ) -> None:
+        """Let a process register as this instance. declared: its burst is a promise. Raises `DaemonUnavailable`."""
 
     async def place(self, changes: Mapping[str, tuple[Share, Rect]]) -> None:
         """Give admitted instances other shares or rects. Raises `DaemonUnavailable`."""

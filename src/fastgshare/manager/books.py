@@ -85,11 +85,8 @@ class Books:
 
     def recent(self, windows: int) -> Sequence[LedgerEntry]:
         """Entries of the last `windows` windows, oldest first."""
-        if not self._recent:
-            return []
-        indices = sorted({entry.window_index for entry in self._recent})[-windows:]
-        first = indices[0] if indices else 0
-        return [entry for entry in self._recent if entry.window_index >= first]
+        indices = sorted({entry.window_index for entry in self._recent})[-windows:] if windows > 0 else []
+        return [entry for entry in self._recent if indices and entry.window_index >= indices[0]]
 
     def flush(self) -> None:
         """Write what was booked since the last call. A full disk costs the file, not the device: see `problem`."""

@@ -21,7 +21,7 @@ CELL_HEAD: Final = struct.Struct("@IIQQQQQQIIII")
 LOAN: Final = struct.Struct("@QQQQII")
 CELL_SIZE: Final = 448
 BOARD_SIZE: Final = BOARD_HEAD.size + CELLS * CELL_SIZE
-PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQ48x")
+PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ40x")
 PAGE_SIZE: Final = PAGE_HEAD.size + HOLDS * 16
 HOLD: Final = struct.Struct("@QQ")
 HELLO: Final = struct.Struct("@IHHII112s")
@@ -38,6 +38,8 @@ ADOPTED: Final = 2
 REFUSED: Final = 4
 
 STATE_HOLD: Final = 2
+WORD_OFFSET: Final = 16
+_WORD: Final = struct.Struct("@Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,30 @@ class Timing:
         return (head + body).ljust(CELL_SIZE, b"\0")
 
 
-EMPTY_CELL: Final = bytes(CELL_SIZE)
+EVICTED_CELL: Final = Timing(0, 1_000_000_000, 0, 0, 0, 0, 0, 0).pack(EVICTED, ())
+"""For an instance that is no longer on the device: it gets no token, and is told so."""
+
 assert CELL_HEAD.size + MAX_LOANS * LOAN.size <= CELL_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """State and SM range that an instance holds or is about to take, in milli-percent."""
+
+    state: int
+    sm_lo: int
+    sm_hi: int
+
+    @property
+    def idle(self) -> bool:
+        """Whether it neither holds nor takes anything."""
+        return self.state == 0
+
+
+def parse_word(data: bytes | memoryview) -> Word:
+    """Read the eight bytes of a page's word."""
+    (word,) = _WORD.unpack(data)
+    return Word(word & 0xFF, word >> 8 & 0xFFFFFF, word >> 32 & 0xFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +112,7 @@ class PageHead:
     owed_ns: int
     hold_count: int
     hold_is_loan: bool
+    passed_until_ns: int
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> PageHead:
@@ -98,7 +123,7 @@ class PageHead:
         return cls(
             *(word & 0xFF, word >> 8 & 0xFFFFFF, word >> 32 & 0xFFFFFF, waiting_for, bool(demand)),
             *(hold_start, burst_start, charged, demand_since, held, loan, demand_ns, grants, longest, owed),
-            *(fields[20], bool(fields[21])),
+            *(fields[20], bool(fields[21]), fields[22]),
         )
 
     @property

@@ -41,20 +41,27 @@ class DeviceMemory:
         return memory
 
     @classmethod
-    def take_back(cls, received: Sequence[int], inodes: Sequence[int]) -> DeviceMemory:
+    def take_back(cls, received: Sequence[int], known: Sequence[Sequence[int]]) -> DeviceMemory:
         """Memory of a predecessor, from the descriptors an instance holds (board, its own page, all pages).
 
-        Raises `WireError` unless they are the ones with these inodes.
+        Raises `WireError` unless they are sealed and the ones with these identities.
         """
         offered = [received[0], *received[2:]]
-        if [os.fstat(fd).st_ino for fd in offered] != list(inodes):
+        if identities(offered) != [list(identity) for identity in known]:
             raise WireError("the pages offered are not those of this device")
+        if any(fcntl.fcntl(fd, fcntl.F_GET_SEALS) != _SEALS for fd in offered):
+            raise WireError("the pages offered are not sealed")
         return cls([os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC) for fd in offered])
 
     @property
-    def inodes(self) -> list[int]:
-        """What the descriptors are known by."""
-        return [os.fstat(fd).st_ino for fd in self.fds]
+    def identities(self) -> list[list[int]]:
+        """What the descriptors are known by: device and inode of each."""
+        return identities(self.fds)
+
+    def is_page_of(self, fd: int, index: int) -> bool:
+        """Whether a descriptor is the writable one of the page in cell `index`."""
+        writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        return writable and identities([fd]) == identities([self.fds[1 + index]])
 
     def descriptors_for(self, index: int) -> list[int]:
         """New descriptors for the instance in cell `index`: board and all pages read-only, its own page writable.
@@ -87,6 +94,10 @@ class DeviceMemory:
         """Mask of cells that count, as last announced."""
         return int(layout.BOARD_HEAD.unpack_from(self._board)[5])
 
+    def word(self, index: int) -> layout.Word:
+        """State and range of an instance, in one piece whatever its writer does."""
+        return layout.parse_word(self._maps[index][layout.WORD_OFFSET : layout.WORD_OFFSET + 8])
+
     def page(self, index: int) -> layout.PageHead | None:
         """What an instance says of itself; None if it died in the middle of a word."""
         if not self._lib.fg_read_page(self.page_addresses[index], self._head):
@@ -109,6 +120,11 @@ class DeviceMemory:
         for fd in self.fds:
             os.close(fd)
         self.fds.clear()
+
+
+def identities(fds: Sequence[int]) -> list[list[int]]:
+    """Device and inode of descriptors."""
+    return [[status.st_dev, status.st_ino] for status in map(os.fstat, fds)]
 
 
 def _memfd(name: str, size: int) -> int:

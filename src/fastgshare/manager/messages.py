@@ -19,6 +19,11 @@ from fastgshare.manager import layout
 LARGEST_MESSAGE: Final = 131_072
 KICK: Final = b"K"
 BYE: Final = b"B"
+LONGEST_NAME: Final = 111
+LONGEST_BURST_S: Final = 60.0
+LARGEST_PID: Final = 2**22
+_LARGEST_NUMBER: Final = 2**62
+_ROUNDING: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def parse_command(data: bytes) -> dict[str, object]:
     """Read a control message. Raises `WireError`."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError("neither a hello nor JSON") from error
     if not isinstance(document, dict) or not isinstance(document.get("op"), str):
         raise WireError("a command is a JSON object with an op")
@@ -68,31 +73,44 @@ def share_document(share: Share, rect: Rect | None) -> dict[str, object]:
     return {"share": share_fields, "rect": rect_fields}
 
 
-def parse_share(document: Mapping[str, object]) -> tuple[Share, Rect | None]:
-    """Read what `share_document` wrote. Raises `InvalidValue`."""
-    share = _numbers(document, "share")
-    rect = _numbers(document, "rect") if document.get("rect") is not None else None
-    return Share(share[0], share[1], share[2], int(share[3])), Rect(*rect) if rect else None
+def parse_share(document: object) -> tuple[Share, Rect | None]:
+    """Read what `share_document` wrote. Raises `InvalidValue`; a rect lies within the device and its window."""
+    if not isinstance(document, dict):
+        raise InvalidValue("change", document, "an object with a share and a rect")
+    sm, request, limit, mem = _four_numbers(document, "share")
+    share = Share(sm, request, limit, int(mem))
+    if document.get("rect") is None:
+        return share, None
+    rect = Rect(*_four_numbers(document, "rect"))
+    inside = rect.sm_offset >= 0 and rect.sm_end <= 100 + _ROUNDING
+    in_window = rect.quota_offset >= 0 and rect.quota_end <= 1 + _ROUNDING
+    if not inside or not in_window or abs(rect.sm - share.sm_partition) > _ROUNDING:
+        raise InvalidValue("rect", document["rect"], "a rect of the share's SMs within 100 percent and one window")
+    return share, rect
 
 
-def _numbers(document: Mapping[str, object], field: str) -> list[float]:
+def _four_numbers(document: Mapping[str, object], field: str) -> tuple[float, float, float, float]:
     value = document.get(field)
-    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(x, int | float) for x in value):
+    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(x) for x in value):
         raise InvalidValue(field, value, "a list of four numbers")
-    return value
+    return value[0], value[1], value[2], value[3]
 
 
-def number(document: Mapping[str, object], field: str) -> float:
-    """A number of a command. Raises `InvalidValue`."""
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST_NUMBER
+
+
+def number(document: Mapping[str, object], field: str, most: float) -> float:
+    """A number of a command, from 0 to `most`. Raises `InvalidValue`."""
     value = document.get(field)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidValue(field, value, "a number")
+    if not _is_number(value) or not isinstance(value, int | float) or value > most:
+        raise InvalidValue(field, value, f"a number from 0 to {most:g}")
     return value
 
 
 def text(document: Mapping[str, object], field: str) -> str:
-    """A string of a command. Raises `InvalidValue`."""
+    """A name in a command. Raises `InvalidValue`."""
     value = document.get(field)
-    if not isinstance(value, str) or not value:
-        raise InvalidValue(field, value, "a string")
+    if not isinstance(value, str) or not 1 <= len(value.encode()) <= LONGEST_NAME:
+        raise InvalidValue(field, value, f"a text of 1 to {LONGEST_NAME} bytes")
     return value

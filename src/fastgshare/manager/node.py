@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,10 @@ START_TIMEOUT_S: Final = 15.0
 ANSWER_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = 0.05
 TAKE_OVER_S: Final = 5.0
+HEALTHY_S: Final = 10.0
+"""A daemon that has lived for so long is replaced at once; one that dies sooner, with growing patience."""
+
+_logger: Final = logging.getLogger(__name__)
 
 
 class NodeDaemon:
@@ -94,16 +99,16 @@ class NodeDaemon:
     async def place(self, changes: Mapping[str, tuple[Share, Rect | None]]) -> None:
         """Give instances other shares or rects. Takes effect at once. Raises `FastGShareError` for an unknown id."""
         documents = {name: share_document(share, rect) for name, (share, rect) in changes.items()}
+        await self._request({"op": "place", "changes": documents})
         for name, document in documents.items():
             if name in self._admissions:
                 self._admissions[name] |= document
-        await self._request({"op": "place", "changes": documents})
 
     async def set_burst(self, instance_id: str, burst_s: float) -> None:
         """Tell how long an instance's longest burst is."""
+        await self._request({"op": "set_burst", "instance_id": instance_id, "burst_s": burst_s})
         if instance_id in self._admissions:
             self._admissions[instance_id]["burst_s"] = burst_s
-        await self._request({"op": "set_burst", "instance_id": instance_id, "burst_s": burst_s})
 
     async def remove(self, instance_id: str) -> None:
         """Take an instance off the device; unknown ids are ignored."""
@@ -151,16 +156,22 @@ class NodeDaemon:
             raise DaemonUnavailable(f"the node daemon did not start in {self._directory}")
 
     async def _supervise(self) -> None:
-        """Start a successor whenever the daemon dies, and tell it who was admitted."""
+        """Start a successor whenever the daemon dies, and tell it who was admitted. Goes on whatever happens."""
+        loop = asyncio.get_running_loop()
+        delay_s = RETRY_S
         while True:
             assert self._process is not None
+            began_s = loop.time()
             await self._process.wait()
             self._disconnect()
             self.restarts += 1
-            await asyncio.sleep(min(1.0, RETRY_S * self.restarts))
-            with suppress(DaemonUnavailable):
+            delay_s = RETRY_S if loop.time() - began_s > HEALTHY_S else min(1.0, 2 * delay_s)
+            await asyncio.sleep(delay_s)
+            try:
                 await self._spawn()
                 await self._repeat_admissions()
+            except (FastGShareError, OSError) as error:
+                _logger.error("the node daemon could not be started again: %s", error)
 
     async def _repeat_admissions(self) -> None:
         for admission in list(self._admissions.values()):
@@ -168,8 +179,8 @@ class NodeDaemon:
                 await self._request({"op": "admit", **admission})
             except DaemonUnavailable:
                 return  # it died again: its successor hears all of it
-            except FastGShareError:
-                self._admissions.pop(str(admission["instance_id"]), None)  # ended meanwhile
+            except FastGShareError as error:
+                _logger.warning("instance %s was not admitted again: %s", admission["instance_id"], error)
 
     # --- the socket --------------------------------------------------------------------------------------------------
 
@@ -179,10 +190,8 @@ class NodeDaemon:
         give_up = loop.time() + TAKE_OVER_S
         while True:
             try:
-                async with self._lock:
-                    reply = await asyncio.wait_for(self._exchange(json.dumps(document).encode()), ANSWER_TIMEOUT_S)
+                reply = await self._exchange(json.dumps(document).encode())
             except (OSError, TimeoutError, ValueError) as error:
-                self._disconnect()
                 if loop.time() > give_up or self._watcher is None:
                     raise DaemonUnavailable(f"the node daemon does not answer: {error}") from error
                 await asyncio.sleep(RETRY_S)
@@ -194,21 +203,26 @@ class NodeDaemon:
             await asyncio.sleep(RETRY_S)
 
     async def _exchange(self, message: bytes) -> Any:
+        """One command and its reply. Whoever gives up half-way leaves no reply behind for the next."""
+        async with self._lock:
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    return json.loads(await self._ask(message))
+            except BaseException:
+                self._disconnect()
+                raise
+
+    async def _ask(self, message: bytes) -> bytes:
         loop = asyncio.get_running_loop()
         if self._peer is None:
-            peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            peer.setblocking(False)
-            try:
-                await loop.sock_connect(peer, str(self.socket_path))
-            except OSError:
-                peer.close()
-                raise
-            self._peer = peer
+            self._peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._peer.setblocking(False)
+            await loop.sock_connect(self._peer, str(self.socket_path))
         await loop.sock_sendall(self._peer, message)
         data = await loop.sock_recv(self._peer, LARGEST_MESSAGE)
         if not data:
             raise ConnectionError("connection closed")
-        return json.loads(data)
+        return data
 
     def _disconnect(self) -> None:
         if self._peer is not None:

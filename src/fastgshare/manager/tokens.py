@@ -18,6 +18,9 @@ WHOLE_DEVICE: Final = 100_000
 MAX_LOANS: Final = 8
 """Loans an instance's cell has room for."""
 
+LONGEST_WINDOW_NS: Final = 2_000_000_000
+"""Whatever bursts ask for, nobody waits for its slot for longer."""
+
 BURSTS_IN_SLOT: Final = 2
 """Longest bursts that every slot has room for, where the window can be chosen."""
 
@@ -120,17 +123,17 @@ def plan_loans(
     return loans, hungry
 
 
-def window_for(shares: Iterable[tuple[int, float]], base_ns: int, *, longest_ns: int = 2_000_000_000) -> int:
+def window_for(shares: Iterable[tuple[int, float]], base_ns: int) -> int:
     """Window in which two of every instance's longest bursts fit its slot: shares are (burst_ns, quota_request).
 
     With one, what a burst overruns or leaves of a slot is as long as the slot itself, and takes many windows to even
-    out. Never below `base_ns`, never above `longest_ns`, in steps of 10 ms so that small changes move nothing.
+    out. Never below `base_ns`, never above the longest window, in steps of 10 ms so that small changes move nothing.
     """
     step_ns = 10_000_000
     needed = max((BURSTS_IN_SLOT * burst_ns / quota for burst_ns, quota in shares), default=0.0)
     if needed <= base_ns:
         return base_ns
-    return min(longest_ns, -(-int(needed) // step_ns) * step_ns)
+    return min(LONGEST_WINDOW_NS, -(-int(needed) // step_ns) * step_ns)
 
 
 def _range(entry: Entry) -> Span:
