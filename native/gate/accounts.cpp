@@ -29,6 +29,12 @@ void book(fg_gate* g, uint64_t now) {
   }
 }
 
+// The hold that is not in the ring yet goes there, up to `end`.
+void append_hold(Page* page, uint64_t end, bool loan) {
+  page->holds[page->hold_count % kHolds] = {page->hold_start_ns, (end & ~1ULL) | (loan ? 1 : 0)};
+  ++page->hold_count;
+}
+
 }  // namespace
 
 // Closes the cycles that have passed: what was overrun is a debt, what a backlogged owner missed is owed to
@@ -59,18 +65,12 @@ void settle(fg_gate* g, uint64_t now) {
   g->cycle_own_ns = g->cycle_loan_ns = 0;
 }
 
-void record_hold(fg_gate* g, uint64_t start, uint64_t end, bool loan) {
-  Page* page = g->map.page;
-  PageWrite write(page);
-  page->holds[page->hold_count % kHolds] = {start, (end & ~1ULL) | (loan ? 1 : 0)};
-  ++page->hold_count;
-}
-
 // The hold is of another kind from `now` on.
 void turn_into(fg_gate* g, bool loan, uint64_t now) {
   if (loan == g->loan) return;
   Page* page = g->map.page;
-  record_hold(g, page->hold_start_ns, now, g->loan);
+  PageWrite write(page);
+  append_hold(page, now, g->loan);
   page->hold_start_ns = now;
   page->hold_is_loan = loan;
   g->loan = loan;
@@ -85,6 +85,26 @@ void charge(fg_gate* g, uint64_t now) {
     turn_into(g, false, g->loan_end_ns);
   }
   book(g, now);
+}
+
+void begin_hold(fg_gate* g, uint64_t range, bool loan, uint64_t now, uint64_t latency_ns) {
+  Page* page = g->map.page;
+  PageWrite write(page);
+  page->hold_start_ns = page->burst_start_ns = page->charged_ns = now;
+  page->hold_is_loan = loan;
+  page->latency_ns = latency_ns;
+  ++page->grants;
+  store(&page->word, range);
+  g->holding = true;
+  g->loan = loan;
+}
+
+void end_hold(fg_gate* g, uint64_t now) {
+  Page* page = g->map.page;
+  PageWrite write(page);
+  append_hold(page, now, g->loan);
+  store(&page->word, pack(kIdle, 0, 0));
+  g->holding = false;
 }
 
 }  // namespace fastgate

@@ -5,7 +5,15 @@
 
 namespace fastgate {
 
-bool read_both(uint64_t* ticks, uint64_t* ns);
+void watch_counter(fg_gate* g);
 void set_expiry(fg_gate* g, uint64_t expiry_ns);
+void end_expiry(fg_gate* g);
+
+// A counter that was set back, as by a machine that slept, ends the token: the difference is huge then.
+inline bool in_time(const fg_gate* g) {
+  uint64_t ticks;
+  if (g->valid_ticks != 0 && read_ticks(&ticks)) return ticks - g->granted_ticks < g->valid_ticks;
+  return now_ns() < g->expiry_ns;
+}
 
 }  // namespace fastgate

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <new>
+
 #include "accounts.h"
 #include "atoms.h"
 #include "expiry.h"
@@ -14,9 +16,12 @@
 namespace fastgate {
 namespace {
 
-// Takes the range unless somebody is still at work in it; returns that peer, or -1. Two that want overlapping
-// ranges at once each see the other's intent: the lower index goes first.
-int take_range(fg_gate* g, uint32_t lo, uint32_t hi) {
+// Who passes changes no word that we sleep on, so its call may come just before we do: look again this often.
+constexpr uint64_t kPassPollNs = 1'000'000;
+
+// Claims the range for begin_hold, unless somebody is still at work in it; returns that peer, or -1. Two that
+// want overlapping ranges at once each see the other's intent: the lower index goes first.
+int claim_range(fg_gate* g, uint32_t lo, uint32_t hi) {
   Page* page = g->map.page;
   store(&page->word, pack(kIntent, lo, hi));
   full_fence();
@@ -27,7 +32,7 @@ int take_range(fg_gate* g, uint32_t lo, uint32_t hi) {
     uint64_t word = load(&g->map.peers[peer]->word);
     for (int spins = 0;
          state_of(word) == kIntent && peer > g->map.index && overlap(word, mine) && spins < 20'000; ++spins) {
-      __builtin_ia32_pause();
+      relax();
       word = load(&g->map.peers[peer]->word);
     }
     if (state_of(word) != kIdle && overlap(word, mine)) {
@@ -35,37 +40,43 @@ int take_range(fg_gate* g, uint32_t lo, uint32_t hi) {
       return peer;
     }
   }
-  store(&page->word, mine);
   return -1;
 }
 
-void begin_hold(fg_gate* g, const Choice& choice, uint64_t requested, uint64_t now) {
-  g->holding = true;
-  g->loan = choice.loan;
+void hold(fg_gate* g, const Choice& choice, uint64_t requested) {
+  uint64_t now = now_ns();
+  uint64_t due = requested > choice.due_ns ? requested : choice.due_ns;
   g->loan_end_ns = choice.loan_end_ns;
   set_expiry(g, choice.expiry_ns);
-  Page* page = g->map.page;
-  store(&page->awaits_pass, 0U);
-  uint64_t due = requested > choice.due_ns ? requested : choice.due_ns;
-  PageWrite write(page);
-  page->hold_start_ns = page->burst_start_ns = page->charged_ns = now;
-  page->hold_is_loan = choice.loan;
-  page->latency_ns = now > due ? now - due : 0;
-  ++page->grants;
+  store(&g->map.page->awaits_pass, 0U);
+  uint64_t range = pack(kHold, choice.sm_offset, choice.sm_offset + g->plan.sm);
+  begin_hold(g, range, choice.loan, now, now > due ? now - due : 0);
 }
 
 // Moves to a new set of pages if the daemon has handed one out. Only while no token is held.
 void adopt_successor(fg_gate* g) {
-  Mapping* next = __atomic_exchange_n(&g->successor, nullptr, __ATOMIC_ACQ_REL);
-  if (next == nullptr) return;
-  next->page->demand = g->map.page->demand;
-  next->page->demand_since_ns = g->map.page->demand_since_ns;
-  next->page->longest_burst_ns = g->map.page->longest_burst_ns;
+  if (load(&g->successor) == nullptr) return;
+  pthread_mutex_lock(&g->moving);
+  Mapping* next = g->successor;
+  store(&g->successor, static_cast<Mapping*>(nullptr));
+  {
+    PageWrite write(next->page);
+    next->page->demand = g->map.page->demand;
+    next->page->demand_since_ns = g->map.page->demand_since_ns;
+    next->page->longest_burst_ns = g->map.page->longest_burst_ns;
+  }
   unmap_all(&g->map);
   g->map = *next;
+  pthread_mutex_unlock(&g->moving);
   free(next);
-  g->plan.seq = 1;  // odd: never equal to a stable cell's
+  forget_plan(g);
   read_plan(g);
+}
+
+// Once taken off the device it stays off: its cell may be another's by now.
+bool evicted(fg_gate* g) {
+  if (g->plan.flags & kEvicted) store(&g->evicted, 1U);
+  return load(&g->evicted);
 }
 
 void raise_demand(fg_gate* g, uint64_t now) {
@@ -85,6 +96,15 @@ void drop_demand(fg_gate* g, uint64_t now) {
 }
 
 }  // namespace
+
+fg_gate* make_gate() {
+  void* memory = aligned_alloc(alignof(fg_gate), sizeof(fg_gate));
+  if (memory == nullptr) return nullptr;
+  fg_gate* g = new (memory) fg_gate();
+  forget_plan(g);
+  return g;
+}
+
 }  // namespace fastgate
 
 using namespace fastgate;
@@ -97,22 +117,19 @@ fg_gate* fg_open(const char* socket_path, const char* instance_id, uint64_t time
   }
   int fds[kCells + 2];
   Answer answer;
-  int socket =
-      introduce(socket_path, kRegister, instance_id, nullptr, timeout_ns, &answer, fds, error, error_size);
+  int socket = introduce(socket_path, instance_id, timeout_ns, &answer, fds, error, error_size);
   if (socket < 0) return nullptr;
-  void* memory = calloc(1, sizeof(fg_gate));
-  fg_gate* g = static_cast<fg_gate*>(memory);
-  if (g == nullptr || answer.status != kWelcome || !map_all(&g->map, fds, static_cast<int>(answer.index))) {
+  fg_gate* g = make_gate();
+  if (g == nullptr || !map_all(&g->map, fds, static_cast<int>(answer.index))) {
     say(error, error_size, "the daemon did not hand out its pages: ", answer.reason);
     close(socket);
-    free(memory);
+    free(g);
     return nullptr;
   }
   strcpy(g->path, socket_path);
   strcpy(g->instance_id, instance_id);
   g->socket = socket;
-  if (!ticks_are_steady() || !read_both(&g->ticks_at_open, &g->ns_at_open)) g->ticks_at_open = 0;
-  g->plan.seq = 1;
+  watch_counter(g);
   g->map.page->waiting_for = -1;
   read_plan(g);
   if (!start_keeper(g)) {
@@ -136,18 +153,18 @@ void fg_close(fg_gate* g) {
 int fg_try_acquire(fg_gate* g, uint64_t burst_ns, uint64_t requested_ns, fg_wait* wait) {
   if (g->holding) return FG_MISUSE;
   adopt_successor(g);
+  read_plan(g);
+  if (evicted(g)) return FG_EVICTED;
   uint64_t now = now_ns();
   raise_demand(g, now);
-  read_plan(g);
-  if (load(&g->evicted) || (g->plan.flags & kEvicted)) return FG_EVICTED;
   charge(g, now);
   settle(g, now);
   Choice choice = choose(g, now, burst_ns);
   *wait = {choice.next_ns, -1};
   if (choice.ok) {
-    wait->peer = take_range(g, choice.sm_offset, choice.sm_offset + g->plan.sm);
+    wait->peer = claim_range(g, choice.sm_offset, choice.sm_offset + g->plan.sm);
     if (wait->peer >= 0) return FG_TIMEOUT;
-    begin_hold(g, choice, requested_ns, now_ns());
+    hold(g, choice, requested_ns);
     return FG_OK;
   }
   if (!(load(&g->map.board->wanting) >> g->map.index & 1)) kick_gently(g, now);
@@ -171,7 +188,8 @@ int fg_acquire(fg_gate* g, uint64_t burst_ns, uint64_t timeout_ns) {
     } else {
       blocked_since = 0;
       // The daemon may be gone and come back, which nothing announces: never sleep for longer than a window.
-      wait_for_plan(g, least(least(wait.until_ns, deadline), now + g->plan.window_ns));
+      uint64_t until = least(least(wait.until_ns, deadline), now + g->plan.window_ns);
+      wait_for_plan(g, until, load(&g->map.page->awaits_pass) ? now + kPassPollNs : kForever);
     }
   }
 }
@@ -182,7 +200,7 @@ int fg_continue(fg_gate* g, uint64_t burst_ns) {
   Page* page = g->map.page;
   charge(g, now);
   read_plan(g);
-  if ((g->plan.flags & kEvicted) || load(&g->successor) != nullptr) return FG_TIMEOUT;
+  if (evicted(g) || load(&g->successor) != nullptr) return FG_TIMEOUT;
   settle(g, now);
   Choice choice = choose(g, now, burst_ns);
   uint64_t range = pack(kHold, choice.sm_offset, choice.sm_offset + g->plan.sm);
@@ -197,12 +215,9 @@ int fg_continue(fg_gate* g, uint64_t burst_ns) {
 void fg_release(fg_gate* g, int more) {
   if (!g->holding) return;
   uint64_t now = now_ns();
-  Page* page = g->map.page;
   charge(g, now);
-  record_hold(g, page->hold_start_ns, now, g->loan);
-  g->holding = false;
-  g->expiry_ns = g->expiry_ticks = 0;
-  store(&page->word, pack(kIdle, 0, 0));
+  end_hold(g, now);
+  end_expiry(g);
   wake_waiting(g);
   if (!more) {
     drop_demand(g, now);
@@ -217,12 +232,7 @@ int fg_checkpoint(fg_gate* g, uint64_t burst_ns, uint64_t timeout_ns) {
   return fg_acquire(g, burst_ns, timeout_ns);
 }
 
-int fg_valid(const fg_gate* g) {
-  uint64_t ticks;
-  bool in_time =
-      g->expiry_ticks != 0 && read_ticks(&ticks) ? ticks < g->expiry_ticks : now_ns() < g->expiry_ns;
-  return in_time && load(&g->map.board->cell[g->map.index].seq) == g->plan.seq;
-}
+int fg_valid(const fg_gate* g) { return in_time(g) && plan_stands(g); }
 
 void fg_hold(fg_gate* g) {
   while (fg_valid(g)) wait_for_plan(g, g->expiry_ns);

@@ -17,13 +17,24 @@ struct Mapping {
   int index = -1;
 };
 
+// The processor's counter beside the clock.
+struct Counter {
+  bool steady = false;         // it runs at one rate
+  bool sure = false;           // the rate was measured, and measured again
+  double ticks_per_ns = 0;     // 0: not measured yet
+  uint64_t ticks = 0, ns = 0;  // the reading to compare the next one with
+};
+
+fg_gate* make_gate();
+
 bool map_all(Mapping* mapping, const int* fds, int index);
 void unmap_all(Mapping* mapping);
+void close_all(const int* fds, int count);
 
-// Opens a connection, says hello and waits for the answer. On kWelcome `fds` holds kCells + 2 descriptors.
-// Returns the socket, or -1 with a sentence in `error`.
-int introduce(const char* path, HelloKind kind, const char* instance_id, const Mapping* old,
-              uint64_t timeout_ns, Answer* answer, int* fds, char* error, size_t error_size);
+// Registers: on success `fds` holds kCells + 2 descriptors. Returns the socket, or -1 with a sentence in
+// `error`.
+int introduce(const char* path, const char* instance_id, uint64_t timeout_ns, Answer* answer, int* fds,
+              char* error, size_t error_size);
 bool start_keeper(fg_gate* gate);
 void stop_keeper(fg_gate* gate);
 void kick(fg_gate* gate);   // there is something to look at
@@ -39,14 +50,17 @@ void say(char* error, size_t error_size, const char* text, const char* detail);
 
 struct fg_gate {
   fastgate::Mapping map;
-  fastgate::Cell plan;  // the last cell read whole; plan.seq is its sequence number
+  fastgate::Cell plan =
+      {};  // the last cell read whole; plan.seq is the number last seen there, odd if unreadable
 
   bool holding = false;
   bool loan = false;
   uint64_t loan_end_ns = 0;  // if it is a loan: when the time lent is over
   uint64_t expiry_ns = 0;
-  uint64_t expiry_ticks = 0;  // the same on the processor's counter, which is quicker to read; 0: not known
-  uint64_t ticks_at_open = 0, ns_at_open = 0;
+  // The same on the processor's counter, which is quicker to read: valid for so long since then; 0: not
+  // known.
+  uint64_t granted_ticks = 0, valid_ticks = 0;
+  fastgate::Counter counter;
 
   // Accounting. A cycle runs from one own slot's start to the next; windows matter for the limit only.
   int64_t cycle = 0;
@@ -63,5 +77,8 @@ struct fg_gate {
   bool keeper_runs = false;
   uint64_t kicked_ns = 0;
   uint32_t evicted = 0;
-  fastgate::Mapping* successor = nullptr;  // a new set of pages to move to when no token is held
+  // A new set of pages to move to when no token is held. The worker changes `map`, and both change
+  // `successor`, under `moving`.
+  fastgate::Mapping* successor = nullptr;
+  pthread_mutex_t moving = PTHREAD_MUTEX_INITIALIZER;
 };

@@ -1,11 +1,10 @@
-// The daemon's socket: registration, the pages that come over it, and re-adoption after the daemon died.
+// The daemon's socket: registration, and re-adoption after the daemon died.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,13 +18,11 @@ namespace {
 
 constexpr int kFds = kCells + 2;
 constexpr int kReconnectMs = 50;
+// For a daemon that stays away. Less than a second: a new one waits that long for who was there before.
+constexpr int kPatientMs = 900;
+constexpr uint64_t kEagerNs = 2'000'000'000;
 constexpr uint64_t kLongestWaitNs = 3'600'000'000'000;
 constexpr uint64_t kReadoptTimeoutNs = 3'000'000'000;
-
-void close_all(const int* fds, int count) {
-  for (int i = 0; i < count; ++i)
-    if (fds[i] > 0) close(fds[i]);
-}
 
 int connect_to(const char* path) {
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -96,48 +93,81 @@ bool stopping(const fg_gate* g, int wait_ms) {
   return poll(&watched, 1, wait_ms) > 0;
 }
 
-// Offers the daemon's successor the pages this instance has. Returns whether it is connected again.
+Hello hello_of(HelloKind kind, const char* instance_id, int index) {
+  Hello hello = {};
+  hello.magic = kHelloMagic;
+  hello.version = kVersion;
+  hello.kind = kind;
+  hello.index = static_cast<uint32_t>(index);
+  memcpy(hello.instance_id, instance_id, strnlen(instance_id, sizeof(hello.instance_id) - 1));
+  return hello;
+}
+
+bool await_answer(int fd, int stop, uint64_t deadline_ns, Answer* answer, int* fds) {
+  uint64_t now = now_ns();
+  int left_ms = now < deadline_ns ? static_cast<int>((deadline_ns - now) / 1'000'000) : 0;
+  return readable(fd, stop, left_ms) && receive_answer(fd, answer, fds) >= 0;
+}
+
+// Sends the descriptors of the latest pages, which the worker must not close meanwhile.
+bool offer_pages(fg_gate* g, int fd) {
+  pthread_mutex_lock(&g->moving);
+  const Mapping* latest = g->successor != nullptr ? g->successor : &g->map;
+  bool sent = send_hello(fd, hello_of(kReadopt, g->instance_id, latest->index), latest->fds);
+  pthread_mutex_unlock(&g->moving);
+  return sent;
+}
+
+bool leave_pages_for_worker(fg_gate* g, const Answer& answer, const int* fds) {
+  Mapping* next = static_cast<Mapping*>(calloc(1, sizeof(Mapping)));
+  if (next == nullptr || !map_all(next, fds, static_cast<int>(answer.index))) {
+    free(next);
+    return false;
+  }
+  next->page->waiting_for = -1;
+  pthread_mutex_lock(&g->moving);
+  Mapping* stale = g->successor;
+  __atomic_store_n(&g->successor, next, __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&g->moving);
+  if (stale != nullptr) unmap_all(stale), free(stale);
+  return true;
+}
+
+// Offers the daemon's successor the pages this instance has. Returns whether there is no need to try again.
 bool readopt(fg_gate* g) {
   int fds[kFds] = {};
   Answer answer = {};
-  char ignored[8];
-  int fd = introduce(g->path, kReadopt, g->instance_id, &g->map, kReadoptTimeoutNs, &answer, fds, ignored,
-                     sizeof(ignored));
+  int fd = connect_to(g->path);
   if (fd < 0) return false;
-  if (answer.status == kRefused) {
-    __atomic_store_n(&g->evicted, 1U, __ATOMIC_RELEASE);
-    close(fd);
-    return true;
-  }
-  if (answer.status == kWelcome) {
-    Mapping* next = static_cast<Mapping*>(calloc(1, sizeof(Mapping)));
-    if (next == nullptr || !map_all(next, fds, static_cast<int>(answer.index))) {
-      free(next);
-      close(fd);
-      return false;
-    }
-    next->page->waiting_for = -1;
-    Mapping* stale = __atomic_exchange_n(&g->successor, next, __ATOMIC_ACQ_REL);
-    if (stale != nullptr) unmap_all(stale), free(stale);
-  }
+  bool answered =
+      offer_pages(g, fd) && await_answer(fd, g->stop_pipe[0], now_ns() + kReadoptTimeoutNs, &answer, fds);
+  if (answered && answer.status == kRefused) __atomic_store_n(&g->evicted, 1U, __ATOMIC_RELEASE);
+  bool back = answered && answer.status != kRefused &&
+              (answer.status != kWelcome || leave_pages_for_worker(g, answer, fds));
   // Always the same number: a worker may be about to write to it, and must never hit somebody else's file.
-  dup3(fd, g->socket, O_CLOEXEC);
+  if (back) dup3(fd, g->socket, O_CLOEXEC);
   close(fd);
-  return true;
+  return back;
+}
+
+bool hung_up(int fd) {
+  char word[16];
+  ssize_t size = recv(fd, word, sizeof(word), MSG_DONTWAIT);
+  return size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 // Notices that the daemon has gone and goes on knocking until there is one again. Meanwhile the instance
 // follows its own slots of the last timetable: nothing here is needed for that.
 void* keep(void* argument) {
   fg_gate* g = static_cast<fg_gate*>(argument);
+  uint64_t lost_ns = 0;
   for (bool connected = true;;) {
-    if (connected) {
-      char word[16];
-      bool news = readable(g->socket, g->stop_pipe[0], -1);
-      if (news && recv(g->socket, word, sizeof(word), MSG_DONTWAIT) <= 0 && errno != EAGAIN)
-        connected = false;
+    if (connected && readable(g->socket, g->stop_pipe[0], -1) && hung_up(g->socket)) {
+      connected = false;
+      lost_ns = now_ns();
     }
-    if (stopping(g, connected ? 0 : kReconnectMs)) return nullptr;
+    int pause_ms = now_ns() - lost_ns < kEagerNs ? kReconnectMs : kPatientMs;
+    if (stopping(g, connected ? 0 : pause_ms)) return nullptr;
     if (__atomic_load_n(&g->evicted, __ATOMIC_ACQUIRE)) return nullptr;
     if (!connected) connected = readopt(g);
   }
@@ -153,46 +183,9 @@ void say(char* error, size_t error_size, const char* text, const char* detail) {
   error[at] = 0;
 }
 
-bool map_all(Mapping* mapping, const int* fds, int index) {
-  auto map = [](int fd, size_t size, int protection) {
-    void* at = mmap(nullptr, size, protection, MAP_SHARED, fd, 0);
-    return at == MAP_FAILED ? nullptr : at;
-  };
-  *mapping = Mapping();
-  memcpy(mapping->fds, fds, sizeof(mapping->fds));
-  mapping->index = index;
-  bool whole = index >= 0 && index < kCells;
-  mapping->board = static_cast<const Board*>(map(fds[0], sizeof(Board), PROT_READ));
-  mapping->page = static_cast<Page*>(map(fds[1], sizeof(Page), PROT_READ | PROT_WRITE));
-  whole = whole && mapping->board && mapping->page && mapping->board->magic == kBoardMagic &&
-          mapping->board->version == kVersion;
-  for (int i = 0; i < kCells; ++i) {
-    mapping->peers[i] = static_cast<const Page*>(map(fds[2 + i], sizeof(Page), PROT_READ));
-    whole = whole && mapping->peers[i] != nullptr;
-  }
-  if (!whole) unmap_all(mapping);
-  return whole;
-}
-
-void unmap_all(Mapping* mapping) {
-  auto unmap = [](const void* at, size_t size) {
-    if (at != nullptr) munmap(const_cast<void*>(at), size);
-  };
-  unmap(mapping->board, sizeof(Board));
-  unmap(mapping->page, sizeof(Page));
-  for (const Page* peer : mapping->peers) unmap(peer, sizeof(Page));
-  close_all(mapping->fds, kFds);
-  *mapping = Mapping();
-}
-
-int introduce(const char* path, HelloKind kind, const char* instance_id, const Mapping* old,
-              uint64_t timeout_ns, Answer* answer, int* fds, char* error, size_t error_size) {
-  Hello hello = {};
-  hello.magic = kHelloMagic;
-  hello.version = kVersion;
-  hello.kind = kind;
-  hello.index = old != nullptr ? static_cast<uint32_t>(old->index) : 0;
-  strncpy(hello.instance_id, instance_id, sizeof(hello.instance_id) - 1);
+int introduce(const char* path, const char* instance_id, uint64_t timeout_ns, Answer* answer, int* fds,
+              char* error, size_t error_size) {
+  const Hello hello = hello_of(kRegister, instance_id, 0);
   const uint64_t deadline = now_ns() + (timeout_ns < kLongestWaitNs ? timeout_ns : kLongestWaitNs);
   for (;;) {
     *answer = Answer();
@@ -200,11 +193,8 @@ int introduce(const char* path, HelloKind kind, const char* instance_id, const M
     if (fd < 0) {
       say(error, error_size, "no node daemon answers at ", path);
     } else {
-      uint64_t now = now_ns();
-      int left_ms = now < deadline ? static_cast<int>((deadline - now) / 1'000'000) : 0;
-      if (send_hello(fd, hello, old != nullptr ? old->fds : nullptr) && readable(fd, -1, left_ms) &&
-          receive_answer(fd, answer, fds) >= 0) {
-        if (kind == kReadopt || answer->status == kWelcome) return fd;
+      if (send_hello(fd, hello, nullptr) && await_answer(fd, -1, deadline, answer, fds)) {
+        if (answer->status == kWelcome) return fd;
         say(error, error_size, "the node daemon refuses this instance: ", answer->reason);
         close(fd);
         return -1;
@@ -212,9 +202,8 @@ int introduce(const char* path, HelloKind kind, const char* instance_id, const M
       say(error, error_size, "the node daemon did not admit this instance: ", instance_id);
       close(fd);
     }
-    // The daemon may be between two lives; who registers has time.
-    if (kind == kReadopt || now_ns() >= deadline) return -1;
-    poll(nullptr, 0, kReconnectMs);
+    if (now_ns() >= deadline) return -1;
+    poll(nullptr, 0, kReconnectMs);  // the daemon may be between two lives; who registers has time
   }
 }
 

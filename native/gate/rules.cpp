@@ -131,6 +131,7 @@ void choose_catch_up(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon
   });
   if (blocked_until != 0) {
     choice->next_ns = least(choice->next_ns, blocked_until);
+    choice->awaits_pass = true;
     return;
   }
   if (until < now + (burst == 0 ? kWorthwhileNs : burst)) return;
@@ -162,6 +163,7 @@ Choice choose(const fg_gate* g, uint64_t now, uint64_t burst) {
   choose_own(g, now, burst, alive, &choice);
   if (!choice.ok && alive) choose_loan(g, now, burst, &choice);
   if (!choice.ok) choose_catch_up(g, now, burst, alive, &choice);
+  if (!choice.awaits_pass) store(&g->map.page->awaits_pass, 0U);
   if (!choice.ok) pass(g, now);
   return choice;
 }

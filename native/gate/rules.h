@@ -9,7 +9,8 @@ namespace fastgate {
 struct Choice {
   bool ok = false;
   bool loan = false;
-  uint64_t due_ns = 0;  // since when this token could be had
+  bool awaits_pass = false;  // it could begin if an owner passed
+  uint64_t due_ns = 0;       // since when this token could be had
   uint64_t expiry_ns = 0;
   uint64_t loan_end_ns = 0;
   uint32_t sm_offset = 0;

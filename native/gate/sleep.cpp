@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "atoms.h"
+#include "plan.h"
 
 namespace fastgate {
 namespace {
@@ -33,13 +33,15 @@ void sleep_exactly() {
   done = true;
 }
 
-// Sleeps on the instance's cell until `until_ns`, the last stretch awake, or until the daemon changes the
-// cell.
-void wait_for_plan(const fg_gate* g, uint64_t until_ns) {
+// Sleeps until `until_ns`, the last stretch awake, or until the daemon changes the plan; until `look_ns` at
+// the latest.
+void wait_for_plan(const fg_gate* g, uint64_t until_ns, uint64_t look_ns) {
   const uint32_t* seq = &g->map.board->cell[g->map.index].seq;
-  uint64_t sleep_until = until_ns == kForever ? kForever : until_ns - kSpinNs;
-  if (now_ns() < sleep_until) futex_wait(seq, g->plan.seq, sleep_until);
-  while (load(seq) == g->plan.seq && now_ns() < until_ns && now_ns() >= sleep_until) __builtin_ia32_pause();
+  uint64_t awake_from = until_ns == kForever ? kForever : until_ns - kSpinNs;
+  uint32_t seen = load(seq);
+  if (same_plan(seen, g->plan.seq) && now_ns() < awake_from)
+    futex_wait(seq, seen, least(awake_from, look_ns));
+  while (plan_stands(g) && now_ns() < until_ns && now_ns() >= awake_from) relax();
 }
 
 void wake_waiting(const fg_gate* g) {

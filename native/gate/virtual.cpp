@@ -1,7 +1,5 @@
 // The same gate in virtual time: many instances in one thread, a clock that is set, no daemon to talk to.
 // Tests and the twin drive it; the rules of who may work when are the same code.
-#include <stdlib.h>
-
 #include "gate_state.h"
 
 namespace fastgate {
@@ -18,9 +16,7 @@ void wake(const uint32_t*) { ++wakes; }
 void kick(fg_gate*) { ++kicks; }
 void leave(fg_gate*) {}
 void say(char*, size_t, const char*, const char*) {}
-int introduce(const char*, HelloKind, const char*, const Mapping*, uint64_t, Answer*, int*, char*, size_t) {
-  return -1;
-}
+int introduce(const char*, const char*, uint64_t, Answer*, int*, char*, size_t) { return -1; }
 bool map_all(Mapping*, const int*, int) { return false; }
 void unmap_all(Mapping*) {}
 bool start_keeper(fg_gate*) { return false; }
@@ -48,14 +44,12 @@ FG_API uint32_t fg_virtual_wakes() {
 
 // An instance on memory of this process: the board, and the addresses of all kCells pages.
 FG_API fg_gate* fg_virtual_open(const void* board, void* const* pages, int index) {
-  fg_gate* g = static_cast<fg_gate*>(calloc(1, sizeof(fg_gate)));
+  fg_gate* g = make_gate();
   if (g == nullptr) return nullptr;
   g->map.board = static_cast<const Board*>(board);
   g->map.page = static_cast<Page*>(pages[index]);
   for (int i = 0; i < kCells; ++i) g->map.peers[i] = static_cast<const Page*>(pages[i]);
   g->map.index = index;
   g->map.page->waiting_for = -1;
-  g->socket = -1;
-  g->plan.seq = 1;
   return g;
 }
