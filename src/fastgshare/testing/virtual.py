@@ -53,7 +53,8 @@ def _library() -> ctypes.CDLL:
 class VirtualInstance:
     """One instance and its load. work: is there work at that time? burst_ns: how long the next unit takes.
 
-    holds: [start_ns, end_ns, sm_lo, sm_hi] of every token held.
+    holds: [start_ns, end_ns, sm_lo, sm_hi] of every token held. look_ns: when it looks next whether it may work; no
+    other look in the queue counts.
     """
 
     seat: Seat
@@ -62,6 +63,7 @@ class VirtualInstance:
     declared_ns: int
     work: Callable[[int], bool]
     holds: list[tuple[int, int, int, int]] = field(default_factory=list)
+    look_ns: int | None = None
     requested_ns: int = 0
     holding_since_ns: int = 0
     working: bool = False
@@ -112,7 +114,7 @@ class VirtualDevice:
         gate = self._lib.fg_virtual_open(self.memory.board_address, pages, index)
         instance = VirtualInstance(seat, gate, burst_ns or (lambda: declared), declared, work)
         self.instances.append(instance)
-        self._at(self.now_ns, 2, lambda: self._step(instance))
+        self._look_at(instance, self.now_ns)
         return instance
 
     def run(self, seconds: float) -> None:
@@ -162,14 +164,23 @@ class VirtualDevice:
     def _wake_all(self) -> None:
         for instance in self.instances:
             if not instance.working and not instance.dead:
-                self._at(self.now_ns, 2, lambda instance=instance: self._step(instance))  # type: ignore[misc]
+                self._look_at(instance, self.now_ns)
 
-    def _step(self, instance: VirtualInstance) -> None:
+    def _look_at(self, instance: VirtualInstance, when_ns: int) -> None:
+        """Have an instance look then, unless it looks earlier anyway."""
+        if instance.look_ns is None or when_ns < instance.look_ns:
+            instance.look_ns = when_ns
+            self._at(when_ns, 2, lambda: self._step(instance, when_ns))
+
+    def _step(self, instance: VirtualInstance, when_ns: int) -> None:
         """An instance looks whether it may work."""
+        if instance.look_ns != when_ns:
+            return  # another look has taken this one's place
+        instance.look_ns = None
         if instance.working or instance.dead:
             return
         if not instance.requested_ns and not instance.work(self.now_ns):
-            self._at(self.now_ns + _IDLE_NS, 2, lambda: self._step(instance))
+            self._look_at(instance, self.now_ns + _IDLE_NS)
             return
         instance.requested_ns = instance.requested_ns or self.now_ns
         wait = _Wait()
@@ -181,7 +192,7 @@ class VirtualDevice:
             self._work(instance)
         else:
             until = self.now_ns + _POLL_NS if wait.peer >= 0 else min(wait.until_ns, self.now_ns + self.table.window_ns)
-            self._at(max(until, self.now_ns + 1), 2, lambda: self._step(instance))
+            self._look_at(instance, max(until, self.now_ns + 1))
         if self._lib.fg_virtual_wakes():
             self._wake_all()
 
