@@ -6,9 +6,8 @@
 namespace fastgate {
 namespace {
 
-constexpr uint64_t kTogetherTicks = 20'000;   // two readings this close are of the same moment
-constexpr uint64_t kWatchedNs = 50'000'000;   // a rate is measured over at least this long,
-constexpr uint64_t kComparedNs = 10'000'000;  // and compared with the clock over this long
+constexpr uint64_t kTogetherTicks = 20'000;  // two readings this close are of the same moment
+constexpr uint64_t kWatchedNs = 50'000'000;  // a rate is measured over at least this long
 constexpr double kTolerance = 0.01;
 
 // Counter and clock at the same moment; false if something came between the two readings.
@@ -32,17 +31,14 @@ bool rate_known(Counter* counter, uint64_t ticks, uint64_t ns) {
   double apart = passed > expected ? passed - expected : expected - passed;
   if (counter->ticks_per_ns != 0 && apart > kTolerance * expected + 2 * kTogetherTicks) {
     counter->ticks_per_ns = 0;
-    counter->sure = false;
-  } else if (passed_ns < (counter->ticks_per_ns == 0 ? kWatchedNs : kComparedNs)) {
-    return counter->sure;
+  } else if (passed_ns < kWatchedNs) {
+    return counter->ticks_per_ns != 0;
   } else if (counter->ticks_per_ns == 0) {
     counter->ticks_per_ns = passed / static_cast<double>(passed_ns);
-  } else {
-    counter->sure = true;
   }
   counter->ticks = ticks;
   counter->ns = ns;
-  return counter->sure;
+  return counter->ticks_per_ns != 0;
 }
 
 }  // namespace

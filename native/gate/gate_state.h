@@ -20,7 +20,6 @@ struct Mapping {
 // The processor's counter beside the clock.
 struct Counter {
   bool steady = false;         // it runs at one rate
-  bool sure = false;           // the rate was measured, and measured again
   double ticks_per_ns = 0;     // 0: not measured yet
   uint64_t ticks = 0, ns = 0;  // the reading to compare the next one with
 };
