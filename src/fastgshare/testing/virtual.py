@@ -149,7 +149,8 @@ class VirtualDevice:
         if self.daemon_runs:
             self.table.tick(self.now_ns)
             self._wake_all()
-        self._at(self.table.next_tick_ns(self.now_ns), 1, self._tick)
+        due_ns = self.table.next_tick_ns(self.now_ns) if self.daemon_runs else self.now_ns + self.table.window_ns
+        self._at(due_ns, 1, self._tick)
 
     def _look(self) -> None:
         self._look_scheduled = False
