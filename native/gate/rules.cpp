@@ -87,12 +87,15 @@ void choose_loan(const fg_gate* g, uint64_t now, uint64_t burst, Choice* choice)
   uint64_t slot_end = base + g->plan.slot_end_ns;
   uint64_t own_to_come = slot_end > now ? least(slot_end - now, slot_length(g)) : 0;
   uint64_t used = g->window_used_ns + own_to_come;
-  uint64_t left = g->plan.limit_ns > used ? g->plan.limit_ns - used : 0;
+  // Who may use all of the window can only be stopped by others.
+  bool unlimited = g->plan.limit_ns >= g->plan.window_ns;
+  uint64_t left = unlimited ? g->plan.window_ns : g->plan.limit_ns > used ? g->plan.limit_ns - used : 0;
   for (uint32_t i = 0; i < g->plan.loan_count; ++i) {
     const Loan& loan = g->plan.loans[i];
     uint64_t start = base + loan.start_ns, end = base + loan.end_ns, until = base + loan.until_ns;
     choice->next_ns = least(choice->next_ns, now < start ? start : start + g->plan.window_ns);
-    if (now < start || now >= end || left == 0 || burst > left || now + burst > until) continue;
+    bool within = unlimited || (left > 0 && burst <= left);
+    if (now < start || now >= end || !within || now + burst > until) continue;
     if (!lenders_idle(g, loan.lenders)) continue;
     choice->ok = choice->loan = true;
     choice->due_ns = start;
