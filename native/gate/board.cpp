@@ -15,6 +15,7 @@ void fg_publish(void* board, uint32_t index, const void* content) {
   memcpy(reinterpret_cast<char*>(cell) + skipped, static_cast<const char*>(content) + skipped,
          sizeof(Cell) - skipped);
   __atomic_store_n(&cell->seq, seq + 1, __ATOMIC_RELEASE);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);  // before the caller looks at the instance's word
   wake(&cell->seq);
 }
 

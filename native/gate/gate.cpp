@@ -164,6 +164,13 @@ int fg_try_acquire(fg_gate* g, uint64_t burst_ns, uint64_t requested_ns, fg_wait
   if (choice.ok) {
     wait->peer = claim_range(g, choice.sm_offset, choice.sm_offset + g->plan.sm);
     if (wait->peer >= 0) return FG_TIMEOUT;
+    // The daemon changes the plan and then looks at our word: it has seen that we are at work, or we see the
+    // change.
+    if (!plan_stands(g)) {
+      store(&g->map.page->word, pack(kIdle, 0, 0));
+      wait->until_ns = now;
+      return FG_TIMEOUT;
+    }
     hold(g, choice, requested_ns);
     return FG_OK;
   }
