@@ -261,18 +261,26 @@ class Daemon:
             peer = self._peers.get(fd)
             seat = self.table.seats.get(hello.instance_id)
             readopted = hello.kind == layout.READOPT
-            if peer is None or seat is None or seat.pid != peer.pid or (self._grace_until_ns and not readopted):
-                continue
-            del self._waiting[fd]
             try:
-                if readopted and seat.index == hello.index:
-                    self._attach(peer, seat)
-                    peer.socket.send(messages.answer(layout.ADOPTED, seat.index))
-                else:
-                    self._welcome(peer, seat)
+                if peer is None or (self._grace_until_ns and not readopted):
+                    continue
+                if seat is not None and seat.pid == peer.pid:
+                    del self._waiting[fd]
+                    self._let_in(peer, seat, hello.index if readopted else -1)
+                elif readopted and not self._grace_until_ns:
+                    del self._waiting[fd]
+                    peer.socket.send(messages.answer(layout.REFUSED, reason="it is no longer on this device"))
             except OSError as error:
-                self._complain(f"instance {seat.instance_id} could not be let in: {error}")
-                self._disconnect(peer)
+                self._complain(f"instance {hello.instance_id} could not be let in: {error}")
+                self._disconnect_fd(fd)
+
+    def _let_in(self, peer: Peer, seat: Seat, index: int) -> None:
+        """With the cell it had, if it is still its own, or with a new one."""
+        if 0 <= index == seat.index:
+            self._attach(peer, seat)
+            peer.socket.send(messages.answer(layout.ADOPTED, seat.index))
+        else:
+            self._welcome(peer, seat)
 
     def _welcome(self, peer: Peer, seat: Seat) -> None:
         try:
@@ -312,7 +320,7 @@ class Daemon:
         if seat is None:
             return
         self._cells_changed = True
-        self._seats_by_fd.pop(seat.socket_fd, None)
+        self._disconnect_fd(seat.socket_fd)  # should it live on and knock again, it is refused
         with suppress(OSError):
             self._epoll.unregister(seat.pidfd)
         os.close(seat.pidfd)

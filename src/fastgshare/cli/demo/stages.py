@@ -101,7 +101,7 @@ class Stages:
         return answers
 
     async def _calibrate(self, works: Sequence[Work], running: RunningPlatform) -> dict[str, Setting]:
-        steps = len(works) * len(contests.settings(running.device))
+        steps = len(works) * contests.TRIALS
         with self._bar("finding the baseline's best threads", steps) as advance:
             return {w.function.name: await contests.best_setting(w, running.device, advance) for w in works}
 
