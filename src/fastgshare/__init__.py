@@ -1,5 +1,12 @@
 """FaST-GShare: spatio-temporal sharing of accelerators between deep-learning functions."""
 
-from importlib.metadata import version
+__version__: str
 
-__version__ = version("fastgshare")
+
+def __getattr__(name: str) -> str:
+    """The version, read when somebody asks: processes that must start quickly do not."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fastgshare")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

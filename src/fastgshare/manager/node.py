@@ -25,7 +25,7 @@ START_TIMEOUT_S: Final = 15.0
 ANSWER_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = 0.05
 TAKE_OVER_S: Final = 5.0
-HEALTHY_S: Final = 10.0
+HEALTHY_S: Final = 0.5
 """A daemon that has lived for so long is replaced at once; one that dies sooner, with growing patience."""
 
 _logger: Final = logging.getLogger(__name__)
