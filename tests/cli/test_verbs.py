@@ -124,6 +124,23 @@ def test_a_gateway_that_is_not_there_is_one_clear_error(run: Run, file: str) -> 
         assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "0"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("deploy", "--timeout"),
+        ("scale", "ocr", "1", "--timeout"),
+        ("invoke", "ocr", "--timeout"),
+        ("bench", "tokens", "--instance", "sm=50,request=0.5", "--seconds"),
+        ("demo", "--round-seconds"),
+    ],
+)
+def test_numbers_that_are_none_are_asked_wrongly(run: Run, arguments: tuple[str, ...], number: str) -> None:
+    result = run(*arguments, number)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: Invalid value for '{arguments[-1]}'")
+
+
 # --- ls, scale, rm ---------------------------------------------------------------------------------------------------
 
 

@@ -49,3 +49,14 @@ def test_it_can_be_taken_again_once_closed(tmp_path: Path) -> None:
     for _ in range(2):
         with StateLock(tmp_path):
             pass
+
+
+def test_a_disk_that_takes_no_more_is_one_error(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys\nfrom pathlib import Path\nfrom fastgshare.state.locks import StateLock\n"
+        "from fastgshare.state.errors import StateUnavailable\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try:\n    StateLock(Path(sys.argv[1]))\nexcept StateUnavailable as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "new")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said == f"state in {tmp_path / 'new'}: it cannot be written (File too large)\n"

@@ -80,7 +80,9 @@ def _read_kill(context: click.Context, parameter: click.Parameter, text: str | N
     metavar="SHARE",
     help="A saturated instance, as sm=PERCENT,request=FRACTION[,limit=FRACTION]; give one per instance.",
 )
-@click.option("--seconds", type=click.FloatRange(0.2, 600), default=5.0, show_default=True, help="How long to count.")
+@click.option(
+    "--seconds", type=options.FiniteRange(0.2, 600), default=5.0, show_default=True, help="How long to count."
+)
 @click.option(
     "--policy",
     type=click.Choice(["fast", "time-sharing"]),
@@ -90,14 +92,14 @@ def _read_kill(context: click.Context, parameter: click.Parameter, text: str | N
 )
 @click.option(
     "--burst-ms",
-    type=click.FloatRange(0, 1000),
+    type=options.FiniteRange(0, 1000),
     default=0.0,
     show_default=True,
     help="Length of uninterruptible work; 0: work that can stop at any moment.",
 )
 @click.option(
     "--window-ms",
-    type=click.FloatRange(5, 2000),
+    type=options.FiniteRange(5, 2000),
     default=40.0,
     show_default=True,
     help="The window over which quotas hold.",

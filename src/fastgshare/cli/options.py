@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from typing import Any, Final
 
 import click
 
 from fastgshare.cli.gateways import Gateway
 
 DEFAULT_GATEWAY: Final = "http://127.0.0.1:8080"
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers that nan and the infinities are not in; `click.FloatRange` takes nan, for any bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises `click.BadParameter`."""
+        converted = super().convert(value, param, ctx)
+        if not math.isfinite(converted):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return converted
 
 
 def _gateway(context: click.Context, parameter: click.Parameter, url: str) -> Gateway:
@@ -34,7 +46,7 @@ no_wait = click.option("--no-wait", is_flag=True, help="Return at once instead o
 timeout_s = click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=180.0,
     show_default=True,
     metavar="SECONDS",

@@ -24,6 +24,7 @@ from fastgshare.manager.node import NodeDaemon
 from fastgshare.scheduler.controller import Controller
 from fastgshare.spec import functions as documents
 from fastgshare.spec import references
+from fastgshare.state.errors import StateUnavailable
 from fastgshare.state.functions import FunctionStore
 from fastgshare.state.locks import StateLock
 
@@ -114,7 +115,7 @@ async def running_platform(
     _check_socket_path(directory, daemon.socket_path)
     with StateLock(directory), closing(_store(directory / "functions.sqlite")) as store:
         async with (
-            _running_daemon(daemon),
+            _running_daemon(daemon, node),
             LocalCluster(
                 device, daemon=daemon, log_directory=directory / "logs", threads=threads, spin=spin
             ) as cluster,
@@ -130,9 +131,12 @@ async def running_platform(
 
 
 @asynccontextmanager
-async def _running_daemon(daemon: NodeDaemon) -> AsyncIterator[None]:
+async def _running_daemon(daemon: NodeDaemon, directory: Path) -> AsyncIterator[None]:
     try:
-        await daemon.start()
+        try:
+            await daemon.start()
+        except OSError as error:
+            raise StateUnavailable(directory, f"the node daemon cannot start there ({error.strerror})") from None
         yield
     finally:
         await daemon.stop()

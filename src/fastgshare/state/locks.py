@@ -31,8 +31,12 @@ class StateLock:
             raise StateUnavailable(
                 directory, f"in use by another platform (process {holder}); stop it or choose another directory"
             ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            os.close(self._file)
+            raise StateUnavailable(directory, f"it cannot be written ({error.strerror})") from None
 
     def close(self) -> None:
         """Give the directory up. The file stays: removing it would let two processes lock two files of one name."""

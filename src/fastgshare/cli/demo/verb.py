@@ -42,14 +42,14 @@ _EXAMPLES = Path("examples") / "functions.yaml"
 )
 @click.option(
     "--round-seconds",
-    type=click.FloatRange(0.5, 60),
+    type=options.FiniteRange(0.5, 60),
     default=5.0,
     show_default=True,
     help="How long each is measured in a round.",
 )
 @click.option(
     "--quota-seconds",
-    type=click.FloatRange(1, 600),
+    type=options.FiniteRange(1, 600),
     default=10.0,
     show_default=True,
     help="How long quotas are checked against the ledger.",
