@@ -10,10 +10,10 @@ from fastgshare.cli import waiting
 
 FUNCTIONS = """functions:
   - name: ocr
-    model: /models/ocr.onnx
+    model: ocr.onnx
     share: {sm: 50, request: 0.3, limit: 0.6, mem: 512Mi}
   - name: topic
-    model: package:topic.onnx
+    model: topic.onnx
     share: {sm: 100, request: 0.5}
     replicas: {min: 2}
 """
@@ -21,6 +21,8 @@ FUNCTIONS = """functions:
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
+    for name in ("ocr.onnx", "ocr2.onnx", "ocr3.onnx", "topic.onnx"):
+        (tmp_path / name).write_bytes(b"")
     path = tmp_path / "functions.yaml"
     path.write_text(FUNCTIONS)
     return str(path)
@@ -58,8 +60,27 @@ def test_deploy_replaces_and_waits_for_the_new_instances(deployed: ScriptedGatew
 def test_one_function_that_is_refused_does_not_keep_the_others(gateway: ScriptedGateway, run: Run, file: str) -> None:
     gateway.refused["ocr"] = 400, "sm_partition: 30 is not allowed"
     result = run("deploy", "-f", file)
-    assert (result.exit_code, result.stdout) == (1, "topic ready (2/2)\n")
-    assert result.stderr == "error: ocr: sm_partition: 30 is not allowed\n"
+    assert (result.exit_code, result.stdout) == (2, "topic ready (2/2)\n")
+    assert result.stderr == f"error: {file}: ocr: sm_partition: 30 is not allowed\n"
+    gateway.problems["topic"] = "gave up"
+    assert run("deploy", "-f", file).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("model: none.onnx", "there is no file"),
+        ("model: no_such_package:m.onnx", "package no_such_package is not installed"),
+        ("handler: none.py:Handler", "there is no file"),
+    ],
+)
+def test_what_a_file_names_must_be_there(gateway: ScriptedGateway, run: Run, file: str, line: str, reason: str) -> None:
+    Path(file).write_text(FUNCTIONS.replace("model: topic.onnx", line))
+    result = run("deploy", "-f", file)
+    assert (result.exit_code, result.stdout, gateway.requests) == (2, "", [])
+    field = line.partition(":")[0]
+    assert result.stderr.startswith(f"error: {file}, line 6: functions[1].{field} of topic: ")
+    assert reason in result.stderr
 
 
 def test_one_function_that_has_a_problem_does_not_keep_the_others(
@@ -112,7 +133,7 @@ def test_a_wrong_file_is_asked_wrongly_and_deploys_nothing(gateway: ScriptedGate
     Path(file).write_text(FUNCTIONS.replace("sm: 100", "sm: lots"))
     result = run("deploy", "-f", file)
     assert result.exit_code == 2
-    assert "functions.yaml, line 7: functions[1].share.sm: 'lots' is not allowed" in result.stderr
+    assert "functions.yaml, line 7: functions[1].share.sm of topic: 'lots' is not allowed" in result.stderr
     assert not gateway.requests
 
 
@@ -147,12 +168,23 @@ def test_numbers_that_are_none_are_asked_wrongly(run: Run, arguments: tuple[str,
 def test_ls_shows_shares_and_problems(deployed: ScriptedGateway, run: Run) -> None:
     deployed.problems["topic"] = "2 of 2 instances have [no] place"
     lines = run("ls").stdout.splitlines()
-    assert lines[0].split() == ["NAME", "READY", "SHARE", "OF", "EACH", "INVOCATIONS", "PROBLEM"]
+    assert lines[0].split() == ["NAME", "READY", "SHARE", "OF", "EACH", "INVOCATIONS"]
     assert lines[1].split("  ")[0] == "ocr"
     assert "1/1" in lines[1]
     assert "50% SMs x 30-60% time, 512 MiB" in lines[1]
     assert "100% SMs x 50% time" in lines[2]
-    assert lines[2].rstrip().endswith("2 of 2 instances have [no] place")
+    assert lines[3:] == ["", "topic: 2 of 2 instances have [no] place"]
+
+
+def test_ls_shortens_long_problems_to_a_line_each(deployed: ScriptedGateway, run: Run) -> None:
+    deployed.problems = {"ocr": "it\nfailed", "topic": "word " * 100}
+    lines = run("ls").stdout.splitlines()
+    assert lines[4] == "ocr: it failed"
+    assert lines[5].startswith("topic: word word")
+    assert lines[5].endswith("...")
+    assert max(map(len, lines)) <= len("topic: ") + 160
+    problems = [status["fastgshare"]["problem"] for status in json.loads(run("ls", "--json").stdout)]
+    assert problems == ["it\nfailed", "word " * 100]
 
 
 def test_ls_as_json_is_what_the_gateway_says(deployed: ScriptedGateway, run: Run) -> None:

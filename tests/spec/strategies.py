@@ -22,7 +22,9 @@ def above(low: float, high: float) -> st.SearchStrategy[float]:
 @st.composite
 def shares(draw: st.DrawFn) -> Share:
     request = draw(above(0, 1))
-    return Share(draw(above(0, 100)), request, draw(st.floats(request, 1)), draw(st.integers(0, 2**50)))
+    return Share(
+        draw(above(0, 100)), request, draw(st.floats(request, 1)), draw(st.just(0) | st.integers(2**26, 2**50))
+    )
 
 
 @st.composite

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.spec.strategies import functions as any_function
 
+from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Batching, Function, Replicas, Slo
 from fastgshare.domain.shares import Share
-from fastgshare.spec import functions
+from fastgshare.spec import functions, references
 
 SHARE = {"sm": 50, "request": 0.3}
 
@@ -100,7 +101,7 @@ def test_a_path_with_a_colon_can_be_written() -> None:
         ({"share": {"sm": float("nan"), "request": 0.3}}, "share.sm", "percent"),
         ({"share": {"sm": 120, "request": 0.3}}, "share.sm", "up to 100"),
         ({"share": {"sm": 50}}, "share.request", "fraction"),
-        ({"share": {"sm": 50, "request": 0.3, "limit": 0.2}}, "share.limit", "from quota_request (0.3)"),
+        ({"share": {"sm": 50, "request": 0.3, "limit": 0.2}}, "share.limit", "from share.request (0.3)"),
         ({"share": {"sm": 50, "request": 0.3, "mem": "lots"}}, "share.mem", "512Mi"),
         ({"share": {"sm": 50, "request": 0.3, "mem": -1}}, "share.mem", "0 (no cap)"),
         ({"share": 3}, "share", "a mapping with sm"),
@@ -163,8 +164,29 @@ GOOD = """functions:
 
 def test_an_error_names_file_line_field_and_value(tmp_path: Path) -> None:
     error = refusal(GOOD + GOOD.replace("functions:\n", "").replace("50", "500"), tmp_path)
-    assert error.field == f"{tmp_path}/functions.yaml, line 10: functions[1].share.sm"
+    assert error.field == f"{tmp_path}/functions.yaml, line 10: functions[1].share.sm of a"
     assert error.value == 500
+
+
+def test_a_cap_too_small_to_start_in_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    error = refusal(GOOD + "      mem: 1Ki\n", tmp_path)
+    assert str(error) == (
+        f"{tmp_path}/functions.yaml, line 7: functions[0].share.mem of a: '1Ki' is not allowed; "
+        "allowed: 0 (no cap) or at least 64Mi, which an instance needs to start"
+    )
+    kept = functions.load(document(share={**SHARE, "mem": 1024}))
+    assert kept.share.mem_bytes == 1024
+    assert functions.load_wanted(document(share={**SHARE, "mem": "64Mi"})).share.mem_bytes == 2**26
+
+
+def test_what_else_must_hold_is_checked_in_the_words_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "functions.yaml"
+    path.write_text(GOOD.replace("50", "30"))
+    device = Device("cpu", DeviceKind.CPU, 2)
+    with pytest.raises(InvalidValue, match=r"line 5: functions.0..share.sm of a: 30 is not .*50"):
+        functions.load_file(path, check=lambda function: device.check(function.share))
+    with pytest.raises(InvalidValue, match=r"line 3: functions.0..model of a: .*m.onnx' is not .*there is no file"):
+        functions.load_file(path, check=references.check)
 
 
 def test_yaml_that_is_none_names_its_line(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_openfaas_memory_limit_is_the_cap_unless_ours_is_there() -> None:
     annotations = {key: value for key, value in ANNOTATIONS.items() if key != "fastgshare/gpu_mem"}
     function = openfaas.load_deployment(deployment(limits=limits, annotations=annotations))
     assert function.share.mem_bytes == 128 * 2**20
+    with pytest.raises(InvalidValue, match=r"limits.memory: '1Mi' is not allowed; .* at least 64Mi"):
+        openfaas.load_deployment(deployment(limits={"memory": "1Mi"}, annotations=annotations))
 
 
 def test_env_process_becomes_fprocess_as_in_openfaas() -> None:
@@ -104,7 +106,8 @@ def test_bad_fields_are_named_as_openfaas_names_them(
     ("key", "value", "allowed"),
     [
         ("fastgshare/gpu_sm_partition", "150", "up to 100"),
-        ("fastgshare/gpu_quota_limit", "0.1", "from quota_request"),
+        ("fastgshare/gpu_quota_limit", "0.1", "from fastgshare/gpu_quota_request (0.3)"),
+        ("fastgshare/gpu_mem", "1Ki", "at least 64Mi"),
         ("fastgshare/gpu_sm_partitoin", "50", "nearest: fastgshare/gpu_sm_partition"),
         ("fastgshare/slo_percentile", "99", "milliseconds"),
         ("fastgshare/timeout_ms", "1h", "milliseconds"),

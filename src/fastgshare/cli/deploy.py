@@ -9,10 +9,12 @@ import click
 
 from fastgshare.cli import options
 from fastgshare.cli.gateways import Gateway, GatewayUnavailable
+from fastgshare.cli.group import ASKED_WRONGLY, FAILED
 from fastgshare.cli.output import print_json
 from fastgshare.cli.waiting import Before, Readiness, status_or_none, wait_until_ready
-from fastgshare.domain.errors import FastGShareError
+from fastgshare.domain.errors import FastGShareError, InvalidValue
 from fastgshare.domain.functions import Function
+from fastgshare.spec import references
 from fastgshare.spec.functions import load_file
 from fastgshare.spec.openfaas import dump_deployment
 
@@ -33,12 +35,14 @@ from fastgshare.spec.openfaas import dump_deployment
 def deploy(file: Path, no_wait: bool, timeout_s: float, gateway: Gateway, as_json: bool) -> int:
     """Deploy the functions of a file, or replace those of the same names, and wait until they are ready.
 
-    The file is checked as a whole before anything is deployed. A function that the platform refuses, or that does not
-    become ready, is an error; the others go on.
+    The file is checked as a whole, with the models and handlers that it names, before anything is deployed. A function
+    that the platform refuses, or that does not become ready, is an error; the others go on.
     """
-    functions = load_file(file)
-    problems: dict[str, str] = {}
-    accepted = _deploy(gateway, functions, problems)
+    functions = load_file(file, check=references.check)
+    refused: dict[str, FastGShareError] = {}
+    accepted = _deploy(gateway, functions, refused)
+    wrong = {name for name, error in refused.items() if isinstance(error, InvalidValue)}
+    problems = {name: str(error) for name, error in refused.items()}
     if no_wait:
         results = [Readiness(name, 0, 0) for name in accepted]
     else:
@@ -46,12 +50,14 @@ def deploy(file: Path, no_wait: bool, timeout_s: float, gateway: Gateway, as_jso
     problems |= {result.name: result.problem for result in results if result.problem}
     if as_json:
         print_json([_document(function, results, problems, no_wait) for function in functions])
-    _report(results, problems, no_wait, quiet=as_json)
-    return 1 if problems else 0
+    _report(results, {f"{file}: {n}" if n in wrong else n: text for n, text in problems.items()}, no_wait, as_json)
+    if not problems:
+        return 0
+    return ASKED_WRONGLY if problems.keys() <= wrong else FAILED
 
 
-def _deploy(gateway: Gateway, functions: Sequence[Function], problems: dict[str, str]) -> dict[str, Before]:
-    """Deploy one after the other; what was before, for those that were accepted; the others go into `problems`."""
+def _deploy(gateway: Gateway, functions: Sequence[Function], refused: dict[str, FastGShareError]) -> dict[str, Before]:
+    """Deploy one after the other; what was before, for those that were accepted; the others go into `refused`."""
     accepted = {}
     for function in functions:
         try:
@@ -61,7 +67,7 @@ def _deploy(gateway: Gateway, functions: Sequence[Function], problems: dict[str,
         except GatewayUnavailable:
             raise
         except FastGShareError as error:
-            problems[function.name] = str(error)
+            refused[function.name] = error
     return accepted
 
 
@@ -80,7 +86,7 @@ def _document(
     }
 
 
-def _report(results: Sequence[Readiness], problems: dict[str, str], no_wait: bool, *, quiet: bool) -> None:
+def _report(results: Sequence[Readiness], problems: dict[str, str], no_wait: bool, quiet: bool) -> None:
     for result in results:
         if result.name not in problems and not quiet:
             state = "accepted" if no_wait else f"ready ({result.available}/{result.wanted})"

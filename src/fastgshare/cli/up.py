@@ -75,13 +75,26 @@ def up(
     It says when it is ready. Ctrl-C or SIGTERM ends it in order: requests that are here are answered first (a second
     Ctrl-C hastens that), and nothing is left behind. With --json every message is a JSON object on a line of its own.
     """
-    from fastgshare.spec.functions import load_file
-
-    functions = load_file(file) if file is not None else []
+    functions = _read(file) if file is not None else []
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
     where = (directory or _state_directory()).expanduser().absolute()
     asyncio.run(_serve(functions, address, where, Speaker(as_json)))
+
+
+def _read(file: Path) -> list[Function]:
+    """The functions of a file, checked before anything starts. Raises `InvalidValue` for what can never run here."""
+    from fastgshare.cluster.devices import cpu_device
+    from fastgshare.spec import references
+    from fastgshare.spec.functions import load_file
+
+    device = cpu_device()
+
+    def check(function: Function) -> None:
+        references.check(function)
+        device.check(function.share)
+
+    return load_file(file, check=check)
 
 
 class Speaker:

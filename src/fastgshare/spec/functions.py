@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,8 @@ _PATHS: Final[dict[str, problems.Path]] = {
     "burst_s": ("burst_ms",),
 }
 """Field of the domain -> where its value stands in a document."""
+MIN_MEM_BYTES: Final = 64 * 2**20
+"""An instance with a smaller cap has no room to start in."""
 _OTHER_UNITS: Final = {"slo.latency_s", "slo.fraction", "batch.max_wait_s", "timeout_s", "burst_s"}
 
 
@@ -45,12 +47,18 @@ def load(document: Mapping[str, object], *, base: Path | None = None) -> Functio
     _check_reserved("annotations", parsed.annotations, ANNOTATIONS)
     try:
         return _function(parsed, base)
-    except Problem:
-        raise
     except InvalidValue as error:
-        path = _PATHS.get(error.field, (error.field,))
-        allowed = problems.allowed(FunctionDocument, path) if error.field in _OTHER_UNITS else error.allowed
-        raise Problem(path, problems.value_at(document, path), allowed) from None
+        raise _in_document_words(error, document) from None
+
+
+def load_wanted(document: Mapping[str, object], *, base: Path | None = None) -> Function:
+    """As `load`, for a function that somebody asks for now: its memory cap must also leave room to start in."""
+    function = load(document, base=base)
+    if 0 < function.share.mem_bytes < MIN_MEM_BYTES:
+        path = _PATHS["mem_bytes"]
+        allowed = "0 (no cap) or at least 64Mi, which an instance needs to start"
+        raise Problem(path, problems.value_at(document, path), allowed)
+    return function
 
 
 def dump(function: Function) -> dict[str, object]:
@@ -75,17 +83,18 @@ def dump(function: Function) -> dict[str, object]:
     }
 
 
-def load_file(path: Path) -> list[Function]:
+def load_file(path: Path, *, check: Callable[[Function], None] | None = None) -> list[Function]:
     """The functions of a functions.yaml; their relative paths are relative to its folder.
 
-    Raises `InvalidValue` naming file, line, field, value and what is allowed.
+    check: what else must hold for every function, such as `references.check`; raises `InvalidValue` if it does not.
+    Raises `InvalidValue` naming file, line, field, function, value and what is allowed.
     """
     located = LocatedDocument.read(path)
     functions: list[Function] = []
     try:
         listed = _listed(located.document)
         for index, item in enumerate(listed):
-            functions.append(_load_item(index, item, path.absolute().parent, functions))
+            functions.append(_load_item(index, item, path.absolute().parent, functions, check))
     except Problem as problem:
         raise located.locate(problem) from None
     return functions
@@ -103,17 +112,32 @@ def _listed(document: object) -> list[object]:
     return listed
 
 
-def _load_item(index: int, item: object, base: Path, before: list[Function]) -> Function:
+def _load_item(
+    index: int, item: object, base: Path, before: list[Function], check: Callable[[Function], None] | None
+) -> Function:
     prefix = ("functions", index)
     if not isinstance(item, Mapping):
         raise Problem(prefix, item, FunctionDocument.__doc__ or "")
     try:
-        function = load(item, base=base)
-    except Problem as problem:
-        raise problem.within(prefix) from None
+        function = load_wanted(item, base=base)
+        if check is not None:
+            check(function)
+    except InvalidValue as error:
+        raise _in_document_words(error, item).within(prefix) from None
     if any(function.name == other.name for other in before):
         raise Problem((*prefix, "name"), function.name, "a name that no other function in the file has")
     return function
+
+
+def _in_document_words(error: InvalidValue, document: Mapping[str, object]) -> Problem:
+    """What is wrong with a value of the domain, as the document has it: its names, its units, its values."""
+    if isinstance(error, Problem):
+        return error
+    path = _PATHS.get(error.field, (error.field,))
+    allowed = problems.allowed(FunctionDocument, path) if error.field in _OTHER_UNITS else error.allowed
+    if error.field == "quota_limit":
+        allowed = allowed.replace("quota_request", problems.field_name(_PATHS["quota_request"]))
+    return Problem(path, problems.value_at(document, path), allowed)
 
 
 def _function(parsed: FunctionDocument, base: Path | None) -> Function:

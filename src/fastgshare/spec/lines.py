@@ -52,14 +52,20 @@ class LocatedDocument:
             raise _not_yaml(path, text, error) from None
 
     def locate(self, problem: problems.Problem) -> InvalidValue:
-        """The same problem, naming the file and the line of the deepest part of its path that is there."""
+        """The same problem with its file, its function, and the line of the deepest part of its path that is there."""
         node, line = self.root, 1
         for part in problem.path:
             found = _child(node, part)
             if found is None:
                 break
             node, line = found[1], found[0].start_mark.line + 1
-        return InvalidValue(f"{self.path}, line {line}: {problem.field}", problem.value, problem.allowed)
+        return InvalidValue(
+            f"{self.path}, line {line}: {problem.field}{self._owner(problem)}", problem.value, problem.allowed
+        )
+
+    def _owner(self, problem: problems.Problem) -> str:
+        name = problems.value_at(self.document, (*problem.path[:2], "name"))
+        return f" of {name}" if isinstance(name, str) and problem.path[2:] not in ((), ("name",)) else ""
 
 
 def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:

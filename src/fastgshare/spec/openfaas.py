@@ -23,6 +23,8 @@ from fastgshare.spec.problems import Problem
 
 NO_MODEL: Final = "none"
 HANDLER: Final = "fastgshare/handler"
+REQUEST: Final = "fastgshare/gpu_quota_request"
+MEM: Final = "fastgshare/gpu_mem"
 _RENAMED: Final[dict[str | int, str]] = {"name": "service", "env": "envVars"}
 _T = TypeVar("_T")
 _TEXTS: Final = "a mapping of names to text"
@@ -80,7 +82,7 @@ def load_deployment(document: object) -> Function:
     """
     parsed = problems.parse(DeploymentDocument, document)
     try:
-        function = functions.load(_as_function(parsed))
+        function = functions.load_wanted(_as_function(parsed))
     except Problem as problem:
         raise _in_openfaas_words(parsed, problem) from None
     _check_absolute(function)
@@ -136,7 +138,7 @@ def _as_function(parsed: DeploymentDocument) -> dict[str, object]:
     if parsed.namespace:
         document["namespace"] = parsed.namespace
     if parsed.limits is not None and parsed.limits.memory:
-        _set(document, ANNOTATIONS["fastgshare/gpu_mem"], parsed.limits.memory)
+        _set(document, ANNOTATIONS[MEM], parsed.limits.memory)
     for key, value in parsed.labels.items():
         if key in LABELS:
             _set(document, LABELS[key], value)
@@ -185,10 +187,12 @@ def _set(document: dict[str, object], path: problems.Path, value: object) -> Non
 
 def _in_openfaas_words(parsed: DeploymentDocument, problem: Problem) -> Problem:
     """The problem of the function's document, named as the deployment has it."""
+    if problem.path == ANNOTATIONS[MEM] and MEM not in parsed.annotations:
+        return Problem(("limits", "memory"), problem.value, problem.allowed)
     for kind, keys in (("annotations", ANNOTATIONS), ("labels", LABELS)):
         for key, path in keys.items():
             if problem.path == path:
-                return Problem((kind, key), problem.value, problem.allowed)
+                return Problem((kind, key), problem.value, problem.allowed.replace("share.request", REQUEST))
     if problem.path == ("model",):
         return Problem(("image",), parsed.image, f"{_image_forms()}, with the annotation {HANDLER} beside it")
     if problem.path == ("share",):
