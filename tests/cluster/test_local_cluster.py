@@ -49,6 +49,9 @@ class Daemon:
         self.told: list[tuple[Any, ...]] = []
         self.answers = True
 
+    async def verdict(self, instance_id: str) -> str:
+        return ""
+
     async def admit(
         self, instance_id: str, pid: int, share: Share, rect: Rect | None, burst_s: float, *, declared: bool = False
     ) -> None:

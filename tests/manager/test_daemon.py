@@ -156,6 +156,8 @@ async def test_a_hung_instance_is_ended(node: Node, declared: bool) -> None:
     await _stop_while_holding(node, first, second)
     await asyncio.wait_for(first.process.wait(), PATIENCE_S)
     assert first.process.returncode == -signal.SIGKILL
+    assert "more than a window" in await node.daemon.verdict("first")
+    assert await node.daemon.verdict("second") == ""
     await works_on(second)
 
 

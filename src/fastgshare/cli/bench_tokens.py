@@ -215,7 +215,7 @@ def _print(result: Result, contenders: Sequence[Contender]) -> None:
     placed = {c.id: c.rect is not None for c in contenders}
     rows = table(["instance", "sm %", "request", "limit", "held", "error pp", "worst window pp", "longest gap ms", ""])
     for o in result.outcomes:
-        error = 100 * (o.held - o.share.quota_request)
+        error = 100 * (min(0.0, o.held - o.share.quota_request) + max(0.0, o.held - o.share.quota_limit))
         note = "killed" if o.killed else "" if placed[o.id] else "no slot (forced)"
         rows.add_row(
             *(o.id, f"{o.share.sm_partition:g}", f"{o.share.quota_request:.3f}", f"{o.share.quota_limit:.3f}"),
@@ -228,4 +228,5 @@ def _print(result: Result, contenders: Sequence[Contender]) -> None:
         f"p99 {result.grant_p99_us:.0f} us; longest gap of an instance {result.longest_gap_ms:.1f} ms\n"
         f"node daemon: {100 * result.daemon_cpu_share:.2f}% of a core"
     )
+    click.echo("error: what is missing from a request, or held beyond a limit")
     click.echo("\n" + "\n".join(REFERENCE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -248,6 +249,10 @@ class LocalCluster:
         status = await member.process.exited
         await asyncio.wait((member.link.lost,), timeout=_OUTPUT_S)
         await member.process.last_output(_OUTPUT_S)
+        if not member.verdict and self._daemon is not None and status == -signal.SIGKILL:
+            with contextlib.suppress(FastGShareError):
+                verdict = await self._daemon.verdict(member.life.instance.id)
+                member.verdict = f"the node daemon ended it: {verdict}" if verdict else ""
         await self._forget(member, self._last_words(member, status))
 
     async def _forget(self, member: _Member, reason: str) -> None:
@@ -268,8 +273,11 @@ class LocalCluster:
         """What an instance said of its end; else how it came to it, and the last line it wrote."""
         if (said := member.link.refusal()) is not None:
             return said
+        instance = member.life.instance
         cause = member.verdict or describe_exit(status)
-        line = self._logs.last_words(member.life.instance.function.name, member.life.instance.id)
+        line = self._logs.last_words(instance.function.name, instance.id)
+        if member.life.state is not InstanceState.DRAINING:
+            self._logs.write(instance.function.name, instance.id, f"(ended: {cause})")
         return f"{cause}; its last line: {line}" if line else cause
 
     def _announce(self, status: InstanceStatus) -> None:

@@ -30,3 +30,6 @@ class Daemon(Protocol):
 
     async def remove(self, instance_id: str) -> None:
         """Take an instance off the device; unknown ids are ignored."""
+
+    async def verdict(self, instance_id: str) -> str:
+        """Why the daemon ended an instance, in words; "" if it did not. Raises `DaemonUnavailable`."""

@@ -38,11 +38,13 @@ class Device:
         return 100 / self.sm_count
 
     def nearest_sm(self, sm_partition: float) -> tuple[float, float]:
-        """The grid's nearest values below and above a percentage (equal when it lies on the grid)."""
+        """The grid's two values nearest to a percentage, in order; both are that value when it lies on the grid."""
         steps = sm_partition / self.sm_step
-        low = max(1, math.floor(steps + 1e-6))
-        high = min(self.sm_count, max(1, math.ceil(steps - 1e-6)))
-        return round(low * self.sm_step, 6), round(high * self.sm_step, 6)
+        nearest = min(self.sm_count, max(1, round(steps)))
+        if abs(nearest - steps) < 1e-6 or self.sm_count == 1:
+            return round(nearest * self.sm_step, 6), round(nearest * self.sm_step, 6)
+        low = min(self.sm_count - 1, max(1, math.floor(steps)))
+        return round(low * self.sm_step, 6), round((low + 1) * self.sm_step, 6)
 
     def check(self, share: Share) -> None:
         """Raise `InvalidValue` if the share is off the grid (naming the two nearest) or too large in memory."""

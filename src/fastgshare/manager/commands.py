@@ -56,6 +56,7 @@ class Commands:
             "place": self._place,
             "set_burst": self._set_burst,
             "remove": self._remove,
+            "verdict": lambda d: daemon.table.verdict(messages.text(d, "instance_id")),
             "totals": lambda _: [asdict(entry) for entry in daemon.books.totals()],
             "windows": self._windows,
             "holds": self._holds,

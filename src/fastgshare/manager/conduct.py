@@ -49,7 +49,7 @@ def watch(seat: Seat, word: layout.Word, head: layout.PageHead | None, blocks: b
     elif seen.unreadable_ns and now_ns - seen.unreadable_ns > window_ns + LATE_NS and not _starved(seat, now_ns):
         seat.kill("its page has been unreadable for a window")
     elif seen.unchanged_ns and now_ns >= _due(seat) and not _starved(seat, now_ns):
-        seat.kill("one burst is at work for more than a window beyond its time and its longest burst")
+        seat.kill("one burst is at work for more than a window beyond its time and its longest burst; declare burst_ms")
     elif blocks and now_ns - seen.blocks_ns >= window_ns and not _starved(seat, now_ns):
         seat.kill("has kept others from their slots for a window")
 

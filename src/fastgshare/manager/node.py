@@ -115,6 +115,10 @@ class NodeDaemon:
         self._admissions.pop(instance_id, None)
         await self._request({"op": "remove", "instance_id": instance_id})
 
+    async def verdict(self, instance_id: str) -> str:
+        """Why the daemon ended an instance, in words; "" if it did not."""
+        return str(await self._request({"op": "verdict", "instance_id": instance_id}))
+
     async def totals(self) -> Sequence[LedgerEntry]:
         """Per instance, the sums since it registered."""
         return [LedgerEntry(**entry) for entry in await self._request({"op": "totals"})]
@@ -162,14 +166,16 @@ class NodeDaemon:
         while True:
             assert self._process is not None
             began_s = loop.time()
-            await self._process.wait()
+            status = await self._process.wait()
             self._disconnect()
             self.restarts += 1
+            _logger.warning("the node daemon ended with status %d; instances follow their slots meanwhile", status)
             delay_s = RETRY_S if loop.time() - began_s > HEALTHY_S else min(1.0, 2 * delay_s)
             await asyncio.sleep(delay_s)
             try:
                 await self._spawn()
                 await self._repeat_admissions()
+                _logger.warning("the node daemon was started again, as process %d", self.pid)
             except (FastGShareError, OSError) as error:
                 _logger.error("the node daemon could not be started again: %s", error)
 

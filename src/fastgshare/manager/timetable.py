@@ -27,6 +27,7 @@ LEND_VALID_NS: Final = 200_000_000
 """Borrowers stop when there has been no sign of life for so long."""
 
 SIGN_OF_LIFE_NS: Final = LEND_VALID_NS // 4
+VERDICTS_KEPT: Final = 100
 LEAVE_NS: Final = 1_000_000_000
 """How long the range of an instance that was taken off the device counts, if it does not return it."""
 
@@ -63,6 +64,7 @@ class Timetable:
         self._inherited = dict(cells or {})
         self._leaving: dict[int, int] = {}
         self._used: list[int] = []
+        self._verdicts: dict[str, str] = {}
         for index in self._inherited.values():
             self._go_on_with_windows_of(memory.cell(index), now_ns)
 
@@ -112,6 +114,8 @@ class Timetable:
         seat = self.seats.pop(instance_id, None)
         if seat is None:
             return None
+        if seat.fenced:
+            self._verdicts = {**dict(list(self._verdicts.items())[-VERDICTS_KEPT:]), instance_id: seat.fenced}
         self._book_last(seat, now_ns)
         if seat.index >= 0:
             self._vacate(seat.index, now_ns, alive=not seat.has_ended())
@@ -125,6 +129,11 @@ class Timetable:
         if seat is None:
             raise NotFound("instance", instance_id)
         return seat
+
+    def verdict(self, instance_id: str) -> str:
+        """Why an instance was ended; "" if it was not."""
+        seat = self.seats.get(instance_id)
+        return seat.fenced if seat is not None else self._verdicts.get(instance_id, "")
 
     def take_cell(self, seat: Seat, now_ns: int) -> int:
         """Give a seat a cell: the one that has been out of use for longest. Raises `NoPlacement` if all are taken.
