@@ -36,14 +36,14 @@ _EXAMPLES = Path("examples") / "functions.yaml"
 @click.option(
     "--rounds",
     type=click.IntRange(1, 50),
-    default=4,
+    default=6,
     show_default=True,
     help="How often both ways of sharing are measured, in turn.",
 )
 @click.option(
     "--round-seconds",
     type=options.FiniteRange(0.5, 60),
-    default=5.0,
+    default=4.0,
     show_default=True,
     help="How long each is measured in a round.",
 )
