@@ -11,7 +11,6 @@
 namespace fastgate {
 
 constexpr uint32_t kBoardMagic = 0x44424746;  // "FGBD"
-constexpr uint32_t kPageMagic = 0x47504746;   // "FGPG"
 constexpr uint32_t kHelloMagic = 0x494c4746;  // "FGLI"
 constexpr uint16_t kVersion = 1;
 constexpr int kCells = 64;
@@ -110,7 +109,7 @@ struct Hello {
 };
 
 // The daemon's answer. kWelcome carries the descriptors: board, own page (writable), pages of all cells.
-enum Status : uint32_t { kWelcome = 1, kAdopted = 2, kRegisterAnew = 3, kRefused = 4 };
+enum Status : uint32_t { kWelcome = 1, kAdopted = 2, kRefused = 4 };
 struct Answer {
   uint32_t magic;
   uint16_t version, reserved;

@@ -125,10 +125,6 @@ class Dispatcher:
             raise IllegalTransition(f"request {request_id} is not waiting for an answer")
         self._forget(request_id)
 
-    def awaits(self, request_id: int) -> bool:
-        """Whether the request has been accepted and not been answered or withdrawn."""
-        return request_id in self._calls
-
     def expect(self, instances_coming: bool) -> None:
         """Say whether instances will become ready: then requests wait for them, else they end with NO_INSTANCE."""
         self._expecting = instances_coming
@@ -170,10 +166,6 @@ class Dispatcher:
             self.instance_draining(instance_id)
         for batch_id in list(worker.batches):
             self.returned(batch_id, now_s, begun=True)
-
-    def has(self, batch_id: int) -> bool:
-        """Whether the batch is with an instance."""
-        return batch_id in self._owners
 
     def done(self, batch_id: int, now_s: float) -> tuple[Request, ...]:
         """The instance has answered a batch: its requests whose answers are still wanted, in order.
