@@ -8,13 +8,18 @@
 #include <cstddef>
 #include <cstdint>
 
+#ifdef FASTGATE_INSIDE  // as a part of another library
+#define FG_API extern "C" __attribute__((visibility("hidden")))
+#else
 #define FG_API extern "C" __attribute__((visibility("default")))
+#endif
 
 struct fg_gate;
 
 enum fg_result {
   FG_OK = 0,
   FG_TIMEOUT = 1,
+  FG_OVER = 3,      // the memory cap does not allow it
   FG_EVICTED = -1,  // the daemon has taken this instance off the device
   FG_MISUSE = -2,   // acquire while holding, or continue while not
 };
@@ -55,6 +60,15 @@ FG_API void fg_hold(fg_gate* gate);
 FG_API void fg_report_burst(fg_gate* gate, uint64_t burst_ns);
 FG_API uint64_t fg_expiry_ns(const fg_gate* gate);
 FG_API uint64_t fg_latency_ns(const fg_gate* gate);
+
+FG_API int fg_is_loan(const fg_gate* gate);    // 1 while the token held is a loan
+FG_API int fg_connected(const fg_gate* gate);  // 1 while the daemon is there
+
+// Device memory, from any thread. Counts `bytes` (negative: gives them back) unless that would exceed the cap
+// of the instance, all of its processes together: then FG_OVER, and nothing has changed.
+FG_API int fg_charge_memory(fg_gate* gate, int64_t bytes);
+FG_API void fg_memory(fg_gate* gate, uint64_t* used_bytes,
+                      uint64_t* cap_bytes);  // of the instance; cap 0: none
 
 // Sizes and offsets of the shared structures, so that other languages can check their mirror of them.
 FG_API size_t fg_layout(uint32_t* out, size_t capacity);

@@ -64,6 +64,8 @@ void adopt_successor(fg_gate* g) {
     next->page->demand = g->map.page->demand;
     next->page->demand_since_ns = g->map.page->demand_since_ns;
     next->page->longest_burst_ns = g->map.page->longest_burst_ns;
+    next->page->mem_bytes = g->map.page->mem_bytes;
+    next->page->mem_peak_bytes = g->map.page->mem_peak_bytes;
   }
   unmap_all(&g->map);
   g->map = *next;
@@ -250,5 +252,6 @@ void fg_report_burst(fg_gate* g, uint64_t burst_ns) {
   if (burst_ns > page->longest_burst_ns) store(&page->longest_burst_ns, burst_ns);
 }
 
+int fg_is_loan(const fg_gate* g) { return g->holding && g->loan; }
 uint64_t fg_expiry_ns(const fg_gate* g) { return g->expiry_ns; }
 uint64_t fg_latency_ns(const fg_gate* g) { return g->map.page->latency_ns; }

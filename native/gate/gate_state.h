@@ -76,6 +76,7 @@ struct fg_gate {
   bool keeper_runs = false;
   uint64_t kicked_ns = 0;
   uint32_t evicted = 0;
+  uint32_t connected = 1;  // written by the keeper
   // A new set of pages to move to when no token is held. The worker changes `map`, and both change
   // `successor`, under `moving`.
   fastgate::Mapping* successor = nullptr;

@@ -12,7 +12,7 @@ namespace fastgate {
 
 constexpr uint32_t kBoardMagic = 0x44424746;  // "FGBD"
 constexpr uint32_t kHelloMagic = 0x494c4746;  // "FGLI"
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kVersion = 2;
 constexpr int kCells = 64;
 constexpr int kLoans = 8;
 constexpr int kHolds = 256;
@@ -39,6 +39,9 @@ struct alignas(64) Cell {
   uint32_t sm_offset, sm;
   uint32_t loan_count, reserved;
   Loan loans[kLoans];
+  uint64_t mem_bytes;  // cap on device memory; 0: none
+  uint64_t
+      siblings;  // bit mask of the cells of the same instance's processes, this one included; 0: it is alone
 };
 
 struct alignas(64) Board {
@@ -84,7 +87,8 @@ struct alignas(64) Page {
   uint64_t passed_until_ns;  // it will not begin a burst before then, although its slot goes on
   uint32_t awaits_pass;      // 1: it is owed time and would begin early if an owner passed
   uint32_t reserved32;
-  uint64_t reserved[4];
+  uint64_t mem_bytes, mem_peak_bytes;  // device memory that this process has allocated
+  uint64_t reserved[2];
   Hold holds[kHolds];
 };
 

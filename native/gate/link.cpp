@@ -170,6 +170,7 @@ void* keep(void* argument) {
     if (stopping(g, connected ? 0 : pause_ms)) return nullptr;
     if (__atomic_load_n(&g->evicted, __ATOMIC_ACQUIRE)) return nullptr;
     if (!connected) connected = readopt(g);
+    __atomic_store_n(&g->connected, connected ? 1U : 0U, __ATOMIC_RELEASE);
   }
 }
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from fastgshare.manager.tokens import MAX_LOANS, Loan
 
-VERSION: Final = 1
+VERSION: Final = 2
 CELLS: Final = 64
 HOLDS: Final = 256
 BOARD_MAGIC: Final = 0x44424746
@@ -21,7 +21,7 @@ CELL_HEAD: Final = struct.Struct("@IIQQQQQQIIII")
 LOAN: Final = struct.Struct("@QQQQII")
 CELL_SIZE: Final = 448
 BOARD_SIZE: Final = BOARD_HEAD.size + CELLS * CELL_SIZE
-PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ40x")
+PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ8xQQ16x")
 PAGE_SIZE: Final = PAGE_HEAD.size + HOLDS * 16
 HOLD: Final = struct.Struct("@QQ")
 HELLO: Final = struct.Struct("@IHHII112s")
