@@ -22,3 +22,17 @@ def test_shares_on_the_grid_are_taken(cores: int) -> None:
         share = Share(100 * sms / cores, 0.5, 0.5)
         device.check(share)
         assert len(device.sms_of(0, share.sm_partition)) == sms
+
+
+@pytest.mark.parametrize("kind", [DeviceKind.GPU, DeviceKind.STANDIN])
+@pytest.mark.parametrize("sms", [8, 80, 132])
+def test_shares_of_a_gpu_go_by_the_percent(kind: DeviceKind, sms: int) -> None:
+    device = Device("cuda:0", kind, sms, 2**30)
+    for percent in range(1, 101):
+        device.check(Share(percent, 0.5, 0.5))
+        assert device.sms_of(0, percent)[-1] < sms
+    assert device.sms_of(50, 50) == tuple(range(sms // 2, sms))
+    with pytest.raises(InvalidValue, match=rf"sm_partition: 12.5 .*\({sms} SMs\); nearest: 12 and 13$"):
+        device.check(Share(12.5, 0.5, 0.5))
+    with pytest.raises(InvalidValue, match="mem_bytes: 1073741825"):
+        device.check(Share(10, 0.5, 0.5, 2**30 + 1))

@@ -1,19 +1,25 @@
-"""Devices: one GPU, the CPU, or an abstract one of 100 units."""
+"""Devices: one GPU, the stand-in for one, the CPU, or an abstract one of 100 units."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.shares import Share
+
+PERCENT_STEPS: Final = 100
+"""MPS caps SMs in whole percent, whatever their number."""
 
 
 class DeviceKind(StrEnum):
     """What a device is made of."""
 
     CPU = "cpu"
+    GPU = "gpu"
+    STANDIN = "standin"
     ABSTRACT = "abstract"
 
 
@@ -21,7 +27,8 @@ class DeviceKind(StrEnum):
 class Device:
     """One device of a node.
 
-    sm_count: SMs; logical cores on the CPU; 100 on the abstract device.
+    sm_count: SMs (of a GPU the real ones, though its shares go by the percent); logical cores on the CPU; 100 on the
+    abstract device.
     mem_bytes: memory in bytes; 0 where it is not counted (abstract device).
     sm_ids: for the CPU, the logical core number behind every SM index, in order; else empty.
     """
@@ -33,17 +40,22 @@ class Device:
     sm_ids: tuple[int, ...] = ()
 
     @property
+    def sm_steps(self) -> int:
+        """How many steps of SMs shares may choose from: the grid's columns."""
+        return PERCENT_STEPS if self.kind in (DeviceKind.GPU, DeviceKind.STANDIN) else self.sm_count
+
+    @property
     def sm_step(self) -> float:
-        """Percent of the device that one SM stands for: the grid of shares."""
-        return 100 / self.sm_count
+        """Percent of the device in one step of the grid: one SM, on GPUs one percent."""
+        return 100 / self.sm_steps
 
     def nearest_sm(self, sm_partition: float) -> tuple[float, float]:
         """The grid's two values nearest to a percentage, in order; both are that value when it lies on the grid."""
         steps = sm_partition / self.sm_step
-        nearest = min(self.sm_count, max(1, round(steps)))
-        if abs(nearest - steps) < 1e-6 or self.sm_count == 1:
+        nearest = min(self.sm_steps, max(1, round(steps)))
+        if abs(nearest - steps) < 1e-6 or self.sm_steps == 1:
             return round(nearest * self.sm_step, 6), round(nearest * self.sm_step, 6)
-        low = min(self.sm_count - 1, max(1, math.floor(steps)))
+        low = min(self.sm_steps - 1, max(1, math.floor(steps)))
         return round(low * self.sm_step, 6), round((low + 1) * self.sm_step, 6)
 
     def check(self, share: Share) -> None:
@@ -60,8 +72,11 @@ class Device:
             raise InvalidValue("mem_bytes", share.mem_bytes, f"at most the {self.mem_bytes} bytes of device {self.id}")
 
     def sms_of(self, sm_offset: float, sm: float) -> tuple[int, ...]:
-        """SM indices (CPU: logical core numbers) of the range [sm_offset, sm_offset + sm) in percent."""
-        first = round(sm_offset / self.sm_step)
-        last = round((sm_offset + sm) / self.sm_step)
-        indices = range(first, last)
+        """SM indices (CPU: logical core numbers) of the range [sm_offset, sm_offset + sm) in percent, at least one.
+
+        On a GPU as many as the range amounts to; which ones a process really gets is the hardware's choice.
+        """
+        first = round(sm_offset * self.sm_count / 100)
+        last = round((sm_offset + sm) * self.sm_count / 100)
+        indices = range(first, max(first + 1, last))
         return tuple(self.sm_ids[i] for i in indices) if self.sm_ids else tuple(indices)

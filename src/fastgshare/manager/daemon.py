@@ -326,16 +326,25 @@ class Daemon:
         os.close(seat.pidfd)
 
 
+def parse_device(text: str) -> Device:
+    """A device, of any kind, from the JSON of its fields. Raises `click.BadParameter`."""
+    try:
+        fields = json.loads(text)
+        kind = DeviceKind(fields["kind"])
+        return Device(
+            fields["id"], kind, fields["sm_count"], fields.get("mem_bytes", 0), tuple(fields.get("sm_ids", ()))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise click.BadParameter(f"not a device: {type(error).__name__}: {error}", param_hint="--device") from error
+
+
 @click.command()
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), required=True, help="Socket and ledger.")
 @click.option("--device", "device_json", required=True, help="The device, as JSON of `Device`.")
 @click.option("--window-s", type=float, default=None, help="A fixed window; default: 40 ms, longer for longer bursts.")
 def main(directory: Path, device_json: str, window_s: float | None) -> None:
     """Run the node daemon of one device until SIGTERM."""
-    fields = json.loads(device_json)
-    device = Device(
-        fields["id"], DeviceKind(fields["kind"]), fields["sm_count"], fields["mem_bytes"], tuple(fields["sm_ids"])
-    )
+    device = parse_device(device_json)
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)  # its grants must not wait behind those they are for
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # whoever started it is dead: nobody needs it

@@ -22,13 +22,18 @@ def cpu(cores: int, mem_bytes: int = 0) -> Device:
     return Device("cpu", DeviceKind.CPU, cores, mem_bytes, tuple(range(cores)))
 
 
+def gpu(sms: int = 132, mem_bytes: int = 0) -> Device:
+    """A GPU."""
+    return Device("gpu", DeviceKind.GPU, sms, mem_bytes)
+
+
 def devices() -> st.SearchStrategy[Device]:
-    """CPUs of 1 to 16 cores, and the abstract device of 100 units."""
-    return st.integers(1, 16).map(cpu) | st.just(ABSTRACT)
+    """CPUs of 1 to 16 cores, GPUs, and the abstract device of 100 units."""
+    return st.integers(1, 16).map(cpu) | st.sampled_from([80, 132]).map(gpu) | st.just(ABSTRACT)
 
 
 def _percent(device: Device, sms: int) -> float:
-    return sms * 100 / device.sm_count
+    return sms * 100 / device.sm_steps
 
 
 @st.composite
@@ -36,14 +41,14 @@ def shares(draw: st.DrawFn, device: Device = ABSTRACT) -> Share:
     """Shares on a device's grid, quotas in thousandths, without a memory cap."""
     request = draw(st.integers(1, MILLE // 4) | st.integers(1, MILLE))
     limit = draw(st.integers(request, MILLE))
-    return Share(_percent(device, draw(st.integers(1, device.sm_count))), request / MILLE, limit / MILLE)
+    return Share(_percent(device, draw(st.integers(1, device.sm_steps))), request / MILLE, limit / MILLE)
 
 
 @st.composite
 def rects(draw: st.DrawFn, device: Device = ABSTRACT) -> Rect:
     """Rects on a device's grid, inside it, times in thousandths of a window."""
-    left = draw(st.integers(0, device.sm_count - 1))
-    right = draw(st.integers(left + 1, device.sm_count))
+    left = draw(st.integers(0, device.sm_steps - 1))
+    right = draw(st.integers(left + 1, device.sm_steps))
     start = draw(st.integers(0, MILLE - 1))
     end = draw(st.integers(start + 1, MILLE))
     return _rect(device, left, start, right, end)
@@ -55,12 +60,12 @@ def _rect(device: Device, left: int, start: int, right: int, end: int) -> Rect:
 
 def demands(device: Device = ABSTRACT, max_size: int = 12) -> st.SearchStrategy[list[Demand]]:
     """Lists of demands that may or may not fit; some have their SM range pinned."""
-    pieces = st.lists(st.tuples(shares(device), st.booleans(), st.integers(0, device.sm_count)), max_size=max_size)
+    pieces = st.lists(st.tuples(shares(device), st.booleans(), st.integers(0, device.sm_steps)), max_size=max_size)
     return pieces.map(lambda drawn: [_demand(device, i, *piece) for i, piece in enumerate(drawn)])
 
 
 def _demand(device: Device, index: int, share: Share, pinned: bool, wish: int) -> Demand:
-    room = device.sm_count - round(share.sm_partition / device.sm_step)
+    room = device.sm_steps - round(share.sm_partition / device.sm_step)
     offset = _percent(device, min(wish, room)) if pinned else None
     return Demand(f"i-{index}", share.sm_partition, share.quota_request, offset)
 
@@ -68,7 +73,7 @@ def _demand(device: Device, index: int, share: Share, pinned: bool, wish: int) -
 @st.composite
 def cut_rects(draw: st.DrawFn, device: Device = ABSTRACT, max_pieces: int = 8) -> Sequence[Rect]:
     """A whole device cut into rects by guillotine cuts, nothing left over."""
-    pieces = [(0, 0, device.sm_count, MILLE)]
+    pieces = [(0, 0, device.sm_steps, MILLE)]
     for _ in range(draw(st.integers(0, max_pieces - 1))):
         left, start, right, end = pieces.pop(draw(st.integers(0, len(pieces) - 1)))
         if draw(st.booleans()) and right - left > 1:

@@ -67,7 +67,7 @@ def piece_of(device: Device, demand: Demand) -> Piece:
     width = round(demand.sm / device.sm_step)
     height = max(1, int(demand.quota * WINDOW + _ROUNDING))
     left = None if demand.sm_offset is None else round(demand.sm_offset / device.sm_step)
-    if left is not None and not 0 <= left <= device.sm_count - width:
+    if left is not None and not 0 <= left <= device.sm_steps - width:
         raise NoPlacement(
             f"{demand.instance_id} would leave device {device.id}: "
             f"{demand.sm:g}% of its SMs from {demand.sm_offset:g}% on end beyond 100%"
@@ -97,8 +97,8 @@ def box_of(device: Device, rect: Rect) -> Box:
 def rect_of(device: Device, box: Box) -> Rect:
     """The rect of a box, in percent and fractions."""
     return Rect(
-        box.left * 100 / device.sm_count,
+        box.left * 100 / device.sm_steps,
         box.start / WINDOW,
-        (box.right - box.left) * 100 / device.sm_count,
+        (box.right - box.left) * 100 / device.sm_steps,
         (box.end - box.start) / WINDOW,
     )

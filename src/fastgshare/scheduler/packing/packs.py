@@ -115,7 +115,7 @@ def _where_it_runs(device: Device, demand: Demand) -> Placement:
 def _boxes(device: Device, pieces: Sequence[Piece], taken: Sequence[tuple[str, Box]], max_nodes: int) -> Sequence[Box]:
     fixed = [box for _, box in taken]
     check_area(device, pieces, fixed)
-    boxes = place_in_corners(device.sm_count, pieces, fixed)
+    boxes = place_in_corners(device.sm_steps, pieces, fixed)
     if boxes is not None:
         return boxes
     check_conflicts(device, pieces, taken)
@@ -124,7 +124,7 @@ def _boxes(device: Device, pieces: Sequence[Piece], taken: Sequence[tuple[str, B
         raise NoPlacement(
             f"no place found for {names} on device {device.id}; beyond {_EXACT_UP_TO} instances no proof is tried"
         )
-    sweep = Sweep(device.sm_count, pieces, fixed, max_nodes)
+    sweep = Sweep(device.sm_steps, pieces, fixed, max_nodes)
     try:
         boxes = sweep.solve()
     except GaveUp:
@@ -149,8 +149,8 @@ def _check_memory(device: Device, demands: Sequence[Demand], taken_bytes: int) -
 
 
 def _certify(device: Device, boxes: Sequence[Box], demands: Sequence[Demand], window_s: float) -> Certificate:
-    whole = device.sm_count * WINDOW
+    whole = device.sm_steps * WINDOW
     area = sum(b.area for b in boxes)
-    wide = sum(b.end - b.start for b in boxes if 2 * (b.right - b.left) > device.sm_count)
+    wide = sum(b.end - b.start for b in boxes if 2 * (b.right - b.left) > device.sm_steps)
     bursts_s = {d.instance_id: d.burst_s for d in demands if d.burst_s}
     return Certificate(-(-area // whole), -(-wide // WINDOW), 1 - area / whole, MappingProxyType(bursts_s), window_s)

@@ -17,14 +17,14 @@ _NAMED = 6
 
 def free_rects(device: Device, placements: Sequence[Placement]) -> tuple[Rect, ...]:
     """All maximal free rects of a device, largest first."""
-    boxes = free_boxes(device.sm_count, [box_of(device, p.rect) for p in placements])
+    boxes = free_boxes(device.sm_steps, [box_of(device, p.rect) for p in placements])
     return tuple(rect_of(device, b) for b in sorted(boxes, key=lambda b: (-b.area, b)))
 
 
 def free_area(device: Device, placements: Sequence[Placement]) -> float:
     """Fraction of SMs x window that no placement covers."""
     taken = sum(box_of(device, p.rect).area for p in placements)
-    return 1 - taken / (device.sm_count * WINDOW)
+    return 1 - taken / (device.sm_steps * WINDOW)
 
 
 def why(device: Device, demand: Demand, placements: Sequence[Placement]) -> str:
@@ -36,7 +36,7 @@ def why(device: Device, demand: Demand, placements: Sequence[Placement]) -> str:
         piece = piece_of(device, demand)
     except FastGShareError as error:
         return str(error)
-    boxes = place_in_corners(device.sm_count, [piece], [box_of(device, p.rect) for p in placements])
+    boxes = place_in_corners(device.sm_steps, [piece], [box_of(device, p.rect) for p in placements])
     if boxes:
         return f"{demand.instance_id} would fit on {device.id}: {_range(rect_of(device, boxes[0]))}"
     free = free_rects(device, placements)
@@ -74,7 +74,7 @@ class Extent(NamedTuple):
 def check_area(device: Device, pieces: Sequence[Piece], fixed: Sequence[Box]) -> None:
     """Raise `NoPlacement` if the shares are larger than the device."""
     area = sum(p.width * p.height for p in pieces) + sum(b.area for b in fixed)
-    whole = device.sm_count * WINDOW
+    whole = device.sm_steps * WINDOW
     if area > whole:
         raise NoPlacement(
             f"the shares need {_percent(area, whole)} of the SM x window area of device {device.id} "
@@ -90,19 +90,19 @@ def check_conflicts(device: Device, pieces: Sequence[Piece], fixed: Sequence[tup
     across += [Extent(name, b.right - b.left, b.left, b.end - b.start) for name, b in fixed]
     along = [Extent(p.name, p.height, None, p.width) for p in pieces]
     along += [Extent(name, b.end - b.start, b.start, b.right - b.left) for name, b in fixed]
-    group = _too_much(across, device.sm_count, WINDOW)
+    group = _too_much(across, device.sm_steps, WINDOW)
     if group:
         raise NoPlacement(
             f"{', '.join(named([_share(device, e.name, e.size, e.across) for e in group]))} cannot run at the same "
             f"time on device {device.id} (no two of them fit into its SMs side by side), "
             f"and their quotas sum to {sum(e.across for e in group) / WINDOW:g} of a window, above 1"
         )
-    group = _too_much(along, WINDOW, device.sm_count)
+    group = _too_much(along, WINDOW, device.sm_steps)
     if group:
         raise NoPlacement(
             f"{', '.join(named([_share(device, e.name, e.across, e.size) for e in group]))} must run at the same "
             f"time on device {device.id} (no two of their quotas fit into one window), "
-            f"and their SMs sum to {sum(e.across for e in group) * 100 / device.sm_count:g}%, above 100%"
+            f"and their SMs sum to {sum(e.across for e in group) * 100 / device.sm_steps:g}%, above 100%"
         )
 
 
@@ -120,7 +120,7 @@ def _too_much(extents: Sequence[Extent], whole: int, whole_across: int) -> list[
 
 
 def _share(device: Device, name: str, width: int, height: int) -> str:
-    return f"{name} {width * 100 / device.sm_count:g}% SM x {height / WINDOW:g}"
+    return f"{name} {width * 100 / device.sm_steps:g}% SM x {height / WINDOW:g}"
 
 
 def named(words: Sequence[str]) -> list[str]:
