@@ -76,8 +76,8 @@ class Commands:
             if len(reply) > _LARGEST_REPLY:
                 raise InvalidValue("reply", len(reply), f"at most {_LARGEST_REPLY} bytes; ask for less")
         except FastGShareError as error:
-            refusal = {"ok": False, "error": str(error)[:2000], "retry": self._daemon.is_taking_over}
-            reply = json.dumps(refusal).encode()
+            refusal = {"ok": False, "error": str(error)[:2000], "kind": type(error).__name__}
+            reply = json.dumps(refusal | {"retry": self._daemon.is_taking_over}).encode()
         peer.socket.send(reply)
 
     def _admit(self, document: Document) -> None:
@@ -86,6 +86,9 @@ class Commands:
         seat = Seat(messages.text(document, "instance_id"), pid, share, rect)
         seat.burst_ns = ns(messages.number(document, "burst_s", messages.LONGEST_BURST_S))
         seat.declared = bool(document.get("declared"))
+        seat.root = int(messages.number({"root": 0, **document}, "root", messages.LARGEST_PID))
+        if document.get("fits"):
+            self._daemon.table.check_fits({seat.instance_id: (share, rect)})
         self._daemon.admit(seat)
 
     def _place(self, document: Document) -> None:
@@ -93,6 +96,8 @@ class Commands:
         if not isinstance(changes, dict):
             raise InvalidValue("changes", changes, "an object of instance ids")
         parsed = {name: messages.parse_share(change) for name, change in changes.items()}
+        if document.get("fits"):
+            self._daemon.table.check_fits(parsed)
         self._daemon.table.place(parsed, time.monotonic_ns())
 
     def _set_burst(self, document: Document) -> None:
@@ -131,8 +136,14 @@ class Commands:
             "cpu_s": time.process_time(),
             "epoch_ns": table.epoch_ns,
             "window_s": seconds(table.window_ns),
-            "instances": {
-                s.instance_id: {"index": s.index, "pid": s.pid, "fenced": s.fenced} for s in table.seats.values()
-            },
+            "device": asdict(table.device),
+            "instances": {seat.instance_id: self._describe(table, seat) for seat in table.seats.values()},
             "ledger_problem": self._daemon.books.problem,
         }
+
+    @staticmethod
+    def _describe(table: Timetable, seat: Seat) -> Document:
+        head = table.memory.page(seat.index) if seat.index >= 0 else None
+        used = {"mem_bytes": head.mem_bytes if head else 0, "mem_peak_bytes": head.mem_peak_bytes if head else 0}
+        who = {"index": seat.index, "pid": seat.pid, "fenced": seat.fenced, "burst_s": seconds(seat.burst_ns)}
+        return who | messages.share_document(seat.share, seat.rect) | used

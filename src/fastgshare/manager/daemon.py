@@ -7,6 +7,7 @@ slots. It keeps nothing that cannot be had again: pages come back from the insta
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -22,7 +23,7 @@ from typing import Final
 import click
 
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.domain.errors import FastGShareError, WireError
+from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, InvalidValue, WireError
 from fastgshare.domain.units import ns
 from fastgshare.manager import layout, messages
 from fastgshare.manager.books import Books
@@ -48,7 +49,11 @@ _PR_SET_PDEATHSIG: Final = 1
 class Daemon:
     """Sockets, timers and processes around one `Timetable`."""
 
-    def __init__(self, device: Device, directory: Path, window_s: float | None) -> None:
+    def __init__(
+        self, device: Device, directory: Path, window_s: float | None, until_empty_s: float | None = None
+    ) -> None:
+        self._until_empty_ns = None if until_empty_s is None else ns(until_empty_s)
+        self._empty_since_ns = time.monotonic_ns()
         self._device = device
         self._directory = directory
         self._window_ns = ns(window_s) if window_s else None
@@ -112,6 +117,8 @@ class Daemon:
         due = [self._next_tick_ns if self._table else self._grace_until_ns]
         if self._look_due:
             due.append(self._next_look_ns)
+        if self._until_empty_ns is not None and self._table and not self._table.seats:
+            due.append(self._empty_since_ns + self._until_empty_ns)
         return max(0, min(due) - now_ns) / 1e9
 
     def _on_time(self, now_ns: int) -> None:
@@ -134,6 +141,13 @@ class Daemon:
             self._peers.sweep(now_ns)
         if self._cells_changed:
             self._note_cells()
+        self._end_if_empty(now_ns)
+
+    def _end_if_empty(self, now_ns: int) -> None:
+        if self.table.seats:
+            self._empty_since_ns = now_ns
+        elif self._until_empty_ns is not None and now_ns - self._empty_since_ns >= self._until_empty_ns:
+            self.stop()
 
     def _end_grace(self, now_ns: int) -> None:
         self._grace_until_ns = 0
@@ -327,7 +341,7 @@ class Daemon:
 
 
 def parse_device(text: str) -> Device:
-    """A device, of any kind, from the JSON of its fields. Raises `click.BadParameter`."""
+    """A device, of any kind, from the JSON of its fields. Raises `InvalidValue`."""
     try:
         fields = json.loads(text)
         kind = DeviceKind(fields["kind"])
@@ -335,22 +349,56 @@ def parse_device(text: str) -> Device:
             fields["id"], kind, fields["sm_count"], fields.get("mem_bytes", 0), tuple(fields.get("sm_ids", ()))
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise click.BadParameter(f"not a device: {type(error).__name__}: {error}", param_hint="--device") from error
+        allowed = f"a JSON object with id, kind ({', '.join(DeviceKind)}), sm_count, mem_bytes and sm_ids"
+        raise InvalidValue("device", text, allowed) from error
+
+
+def alone_in(directory: Path) -> int:
+    """Become the one daemon of a directory; returns the descriptor that keeps it so. Raises `DaemonUnavailable`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise DaemonUnavailable(f"another node daemon serves {directory}") from error
+    return fd
+
+
+def _live_on_its_own() -> None:
+    """Outlive whoever started it: what ends a terminal's programs does not end the daemon of other people's too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_with_parent(daemon: Daemon) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # whoever started it is dead: nobody needs it
+    signal.signal(signal.SIGINT, lambda *_: daemon.stop())
 
 
 @click.command()
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), required=True, help="Socket and ledger.")
 @click.option("--device", "device_json", required=True, help="The device, as JSON of `Device`.")
 @click.option("--window-s", type=float, default=None, help="A fixed window; default: 40 ms, longer for longer bursts.")
-def main(directory: Path, device_json: str, window_s: float | None) -> None:
-    """Run the node daemon of one device until SIGTERM."""
-    device = parse_device(device_json)
+@click.option("--until-empty-s", type=click.FloatRange(0), default=None, help="End when so long nobody was admitted.")
+@click.option("--detached", is_flag=True, help="Outlive whoever started it.")
+def main(
+    directory: Path, device_json: str, window_s: float | None, until_empty_s: float | None, detached: bool
+) -> None:
+    """Run the node daemon of one device until SIGTERM. One a directory: a second one says so and ends with status 1."""
+    try:
+        device = parse_device(device_json)
+        alone_in(directory)
+    except FastGShareError as error:
+        raise click.ClickException(str(error)) from error
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)  # its grants must not wait behind those they are for
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # whoever started it is dead: nobody needs it
-    daemon = Daemon(device, directory, window_s)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
+    daemon = Daemon(device, directory, window_s, until_empty_s)
+    signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+    if detached:
+        _live_on_its_own()
+    else:
+        _end_with_parent(daemon)
     print("daemon: ready", flush=True)
     daemon.run()
 

@@ -113,6 +113,8 @@ class PageHead:
     hold_count: int
     hold_is_loan: bool
     passed_until_ns: int
+    mem_bytes: int
+    mem_peak_bytes: int
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> PageHead:
@@ -123,7 +125,7 @@ class PageHead:
         return cls(
             *(word & 0xFF, word >> 8 & 0xFFFFFF, word >> 32 & 0xFFFFFF, waiting_for, bool(demand)),
             *(hold_start, burst_start, charged, demand_since, held, loan, demand_ns, grants, longest, owed),
-            *(fields[20], bool(fields[21]), fields[22]),
+            *(fields[20], bool(fields[21]), *fields[22:25]),
         )
 
     @property

@@ -66,6 +66,21 @@ def parse_command(data: bytes) -> dict[str, object]:
     return document
 
 
+def admission(
+    instance_id: str,
+    pid: int,
+    share: Share,
+    rect: Rect | None,
+    burst_s: float,
+    *,
+    declared: bool,
+    root: int = 0,
+) -> dict[str, object]:
+    """The fields of an admission as JSON."""
+    who: dict[str, object] = {"instance_id": instance_id, "pid": pid, "root": root}
+    return who | {"burst_s": burst_s, "declared": declared} | share_document(share, rect)
+
+
 def share_document(share: Share, rect: Rect | None) -> dict[str, object]:
     """A share and its rect as JSON."""
     rect_fields = [rect.sm_offset, rect.quota_offset, rect.sm, rect.quota] if rect else None

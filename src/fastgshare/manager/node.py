@@ -18,6 +18,7 @@ from fastgshare.domain.errors import DaemonUnavailable, FastGShareError
 from fastgshare.domain.ledger import LedgerEntry
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
+from fastgshare.manager import messages
 from fastgshare.manager.daemon import SOCKET_NAME
 from fastgshare.manager.messages import LARGEST_MESSAGE, share_document
 
@@ -86,13 +87,14 @@ class NodeDaemon:
         burst_s: float = 0.0,
         *,
         declared: bool = False,
+        root: int = 0,
     ) -> None:
         """Let a process in as an instance. rect None: no slot of its own (a set that was forced).
 
         declared: the burst is a promise, and who overruns it by more than a window is ended.
+        root: a process whose descendants count as the instance's too, beside those of `pid` itself (0: none).
         """
-        admission = {"instance_id": instance_id, "pid": pid, "burst_s": burst_s, "declared": declared}
-        admission |= share_document(share, rect)
+        admission = messages.admission(instance_id, pid, share, rect, burst_s, declared=declared, root=root)
         await self._request({"op": "admit", **admission})
         self._admissions[instance_id] = admission
 
@@ -133,7 +135,7 @@ class NodeDaemon:
         return {name: [(a / 1e9, b / 1e9, loan) for a, b, loan in holds] for name, holds in found.items()}
 
     async def status(self) -> Mapping[str, Any]:
-        """The daemon's pid, CPU time, window (`window_s`, `epoch_ns`) and instances."""
+        """The daemon's pid, CPU time, window (`window_s`, `epoch_ns`), device and instances; see `Visit.status`."""
         status: Mapping[str, Any] = await self._request({"op": "status"})
         return status
 

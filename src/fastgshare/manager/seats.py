@@ -60,7 +60,8 @@ class Seat:
     """One admitted instance: who it is, what it is granted, what was seen of it.
 
     index: its cell, or -1 before it registered. pidfd: becomes readable when the process has ended.
-    declared: its burst is a promise, not a measurement. fenced: why it was ended, if it was.
+    declared: its burst is a promise, not a measurement. root: a process whose descendants are the instance's too (0:
+    none). fenced: why it was ended, if it was.
     """
 
     instance_id: str
@@ -69,6 +70,7 @@ class Seat:
     rect: Rect | None
     burst_ns: int = 0
     declared: bool = False
+    root: int = 0
     index: int = -1
     pidfd: int = -1
     socket_fd: int = -1

@@ -90,6 +90,25 @@ class Timetable:
                 self._open(seat, now_ns)
         self.refit(now_ns)
 
+    def check_fits(self, changes: Mapping[str, tuple[Share, Rect | None]]) -> None:
+        """Raise `NoPlacement` unless these rects and memory caps fit the device beside those of the others.
+
+        `InvalidValue` for a share that the device could not have at all.
+        """
+        others = {name: (s.share, s.rect) for name, s in self.seats.items() if name not in changes}
+        for name, (share, rect) in changes.items():
+            self.device.check(share)
+            rivals = others | {other: shared for other, shared in changes.items() if other != name}
+            taken = [other for other, (_, theirs) in rivals.items() if rect and theirs and rect.overlaps(theirs)]
+            if taken:
+                raise NoPlacement(f"the rect of {name} overlaps that of {', '.join(sorted(taken))}")
+            mem_bytes = share.mem_bytes + sum(theirs.mem_bytes for theirs, _ in rivals.values())
+            if self.device.mem_bytes and mem_bytes > self.device.mem_bytes:
+                raise NoPlacement(
+                    f"with {name} the memory caps on device {self.device.id} sum to {mem_bytes} bytes "
+                    f"of {self.device.mem_bytes}"
+                )
+
     def place(self, changes: Mapping[str, tuple[Share, Rect | None]], now_ns: int) -> None:
         """Give instances other shares and rects, at once: all or none. Raises `NotFound` or `InvalidValue`."""
         for instance_id in changes:
