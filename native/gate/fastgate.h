@@ -44,6 +44,8 @@ FG_API int fg_try_acquire(fg_gate* gate, uint64_t burst_ns, uint64_t requested_n
 // Between two bursts: FG_OK if the next may start under the same hold, FG_TIMEOUT if the token must be
 // returned.
 FG_API int fg_continue(fg_gate* gate, uint64_t burst_ns);
+// The same for a burst that is to start later, behind work that was given to the device already.
+FG_API int fg_continue_at(fg_gate* gate, uint64_t burst_ns, uint64_t start_ns);
 
 // fg_continue, or else returns the token and acquires the next one.
 FG_API int fg_checkpoint(fg_gate* gate, uint64_t burst_ns, uint64_t timeout_ns);

@@ -203,7 +203,9 @@ int fg_acquire(fg_gate* g, uint64_t burst_ns, uint64_t timeout_ns) {
   }
 }
 
-int fg_continue(fg_gate* g, uint64_t burst_ns) {
+int fg_continue(fg_gate* g, uint64_t burst_ns) { return fg_continue_at(g, burst_ns, 0); }
+
+int fg_continue_at(fg_gate* g, uint64_t burst_ns, uint64_t start_ns) {
   if (!g->holding) return FG_MISUSE;
   uint64_t now = now_ns();
   Page* page = g->map.page;
@@ -211,7 +213,7 @@ int fg_continue(fg_gate* g, uint64_t burst_ns) {
   read_plan(g);
   if (evicted(g) || load(&g->successor) != nullptr) return FG_TIMEOUT;
   settle(g, now);
-  Choice choice = choose(g, now, burst_ns);
+  Choice choice = choose(g, start_ns > now ? start_ns : now, burst_ns);
   uint64_t range = pack(kHold, choice.sm_offset, choice.sm_offset + g->plan.sm);
   if (!choice.ok || range != page->word) return FG_TIMEOUT;
   turn_into(g, choice.loan, now);
