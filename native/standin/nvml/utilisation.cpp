@@ -1,0 +1,112 @@
+// The stand-in's NVML: how busy the device was over the last while, from what the timeline has counted.
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "library.h"
+
+namespace standin {
+namespace {
+
+constexpr int kMostProcesses = 4096;
+constexpr uint64_t kPeriodNs = 100'000'000;  // an answer is about the last one to two of these
+
+struct Look {
+  uint64_t at_ns = 0;
+  std::map<uint32_t, st_usage> usage;  // by pid
+};
+
+struct Rate {
+  uint32_t pid;
+  unsigned int busy_percent;  // of the time
+  unsigned int sm_percent;    // of the device's SMs
+};
+
+pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+Look* older = nullptr;
+Look* newer = nullptr;
+
+Look look() {
+  std::vector<st_usage> found(kMostProcesses);
+  Look seen;
+  seen.at_ns = now_ns();
+  int count = st_processes(device(), found.data(), kMostProcesses, seen.at_ns);
+  for (int i = 0; i < count; ++i)
+    seen.usage[found[static_cast<size_t>(i)].pid] = found[static_cast<size_t>(i)];
+  return seen;
+}
+
+unsigned int percent(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0
+                    : static_cast<unsigned int>(std::min<uint64_t>(100, (part * 100 + whole / 2) / whole));
+}
+
+uint64_t grown(uint64_t now, uint64_t before) { return now > before ? now - before : 0; }
+
+std::vector<Rate> rates_between(const Look& before, const Look& now) {
+  st_config config;
+  st_describe(device(), &config);
+  uint64_t time = grown(now.at_ns, before.at_ns);
+  std::vector<Rate> rates;
+  for (const auto& [pid, usage] : now.usage) {
+    auto was = before.usage.find(pid);
+    st_usage from = was != before.usage.end() ? was->second : st_usage{};
+    rates.push_back({pid, percent(grown(usage.busy_ns, from.busy_ns), time),
+                     percent(grown(usage.sm_ns, from.sm_ns), time * config.sms)});
+  }
+  return rates;
+}
+
+// Each process's over the last period.
+std::vector<Rate> rates() {
+  Locked locked(&mutex);
+  Look now = look();
+  std::vector<Rate> found = rates_between(*older, now);
+  if (now.at_ns - newer->at_ns >= kPeriodNs) {
+    *older = *newer;
+    *newer = now;
+  }
+  return found;
+}
+
+}  // namespace
+
+void begin_watching() {
+  Locked locked(&mutex);
+  if (older == nullptr) {
+    older = new Look;  // kept to the end of the process
+    newer = new Look;
+  }
+  *older = look();
+  *newer = *older;
+}
+
+}  // namespace standin
+
+using namespace standin;
+
+// `gpu`: time in which a kernel ran; processes that run beside each other count twice, up to 100. `memory`:
+// 0, the stand-in does not tell how busy its memory is.
+NVML_API nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t handle, nvmlUtilization_t* out) {
+  nvmlReturn_t result = check(handle, out);
+  if (result != NVML_SUCCESS) return result;
+  unsigned int busy = 0;
+  for (const Rate& rate : rates()) busy += rate.busy_percent;
+  *out = {std::min(busy, 100U), 0};
+  return NVML_SUCCESS;
+}
+
+// Of the processes that used SMs; `smUtil` in percent of the device's.
+NVML_API nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t handle,
+                                                      nvmlProcessUtilizationSample_t* out,
+                                                      unsigned int* count, unsigned long long since_us) {
+  nvmlReturn_t result = check(handle, count);
+  if (result != NVML_SUCCESS) return result;
+  uint64_t now_us = now_ns() / 1000;
+  unsigned int room = out != nullptr ? *count : 0, there = 0;
+  if (since_us < now_us)
+    for (const Rate& rate : rates())
+      if (++there <= room) out[there - 1] = {rate.pid, now_us, rate.sm_percent, 0, 0, 0};
+  *count = there;
+  return there > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+}
