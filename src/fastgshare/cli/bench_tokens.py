@@ -19,6 +19,7 @@ from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.manager.trial import ABSTRACT, Contender, Result, run_trial
 from fastgshare.scheduler.packing import Demand, pack, pack_what_fits
+from fastgshare.spec.shares import parse_share
 
 REFERENCE: Final = (
     "For comparison, the reference implementation's token scheduler (its own code, saturated instances, 40 ms window):",
@@ -35,28 +36,15 @@ class Kill:
     when_s: float
 
 
-def _read_share(text: str) -> Share:
-    """``sm=60,request=0.3,limit=0.5``; what is wrong with it is one clear sentence."""
-    fields: dict[str, float] = {}
-    for part in text.split(","):
-        key, _, number = part.partition("=")
-        if key not in ("sm", "request", "limit"):
-            raise click.BadParameter(f"{text!r}: unknown field {key!r}; allowed: sm, request and limit")
-        try:
-            fields[key] = float(number)
-        except ValueError:
-            raise click.BadParameter(f"{text!r}: {key} is {number!r}; allowed: a number") from None
-    missing = {"sm", "request"} - fields.keys()
-    if missing:
-        raise click.BadParameter(f"{text!r}: {' and '.join(sorted(missing))} missing, as in sm=60,request=0.3")
-    try:
-        return Share(fields["sm"], fields["request"], fields.get("limit", fields["request"]))
-    except InvalidValue as error:
-        raise click.BadParameter(f"{text!r}: {error}") from None
-
-
 def _read_shares(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> tuple[Share, ...]:
     return tuple(_read_share(text) for text in texts)
+
+
+def _read_share(text: str) -> Share:
+    share = parse_share(text)
+    if share.mem_bytes:
+        raise InvalidValue(f"mem of share {text}", share.mem_bytes, "none: the abstract device has no memory")
+    return share
 
 
 def _read_kill(context: click.Context, parameter: click.Parameter, text: str | None) -> Kill | None:
