@@ -3,6 +3,12 @@
 // A test double, not a GPU: kernels take the time that a stated model gives them. A device lives in memory that
 // several processes may share, holds no pointers, and has no clock: every call is told the time
 // (CLOCK_MONOTONIC nanoseconds in the stand-in driver, virtual time in predictions). Nothing sleeps here.
+//
+// The model (docs/decisions/0013-calibrating-the-stand-in.md). Waves: a kernel with b blocks, m of them on an SM at
+// once, takes full_ns on all S SMs in ceil(b / (m S)) waves; on s SMs it takes full_ns x ceil(b / (m s)) / ceil(b /
+// (m S)). Contention: while others use the memory too, it takes 1 + (the sum of what they use) times as long, where
+// one that got s SMs uses bandwidth / (its slowdown by waves), as if alone. So all together never use more than all
+// of the bandwidth, and a neighbour costs something long before that. There is no other constant.
 #pragma once
 
 #include <cstddef>
