@@ -3,30 +3,46 @@
 
 #include "atoms.h"
 #include "plan.h"
+#include "siblings.h"
 
 namespace fastgate {
 
 namespace {
 
+// Who holds the token next goes on from here. Called while the page is being written.
+void pass_on(fg_gate* g, uint64_t now) {
+  g->stamp_ns = now > g->stamp_ns ? now : g->stamp_ns + 1;
+  Account* account = &g->map.page->account;
+  account->cycle_start_ns = cycle_start(g, g->cycle);
+  account->own_ns = g->cycle_own_ns;
+  account->loan_ns = g->cycle_loan_ns;
+  account->window_start_ns = window_start(g, g->window);
+  account->window_used_ns = g->window_used_ns;
+  store(&account->stamp_ns, g->stamp_ns);
+}
+
+void use_window(fg_gate* g, uint64_t held, uint64_t now) {
+  int64_t window = window_at(g, now);
+  if (window == g->window) {
+    g->window_used_ns += held;
+    return;
+  }
+  g->window = window;
+  g->window_used_ns = g->holding ? least(held, now - window_start(g, window)) : 0;
+}
+
 // Books the time held since the last call, as what the hold is.
 void book(fg_gate* g, uint64_t now) {
-  int64_t window = window_at(g, now);
-  uint64_t held = 0;
-  if (g->holding) {
-    Page* page = g->map.page;
-    held = now - page->charged_ns;
-    (g->loan ? g->cycle_loan_ns : g->cycle_own_ns) += held;
-    PageWrite write(page);
-    page->held_ns += held;
-    if (g->loan) page->loan_ns += held;
-    page->charged_ns = now;
-  }
-  if (window != g->window) {
-    g->window = window;
-    g->window_used_ns = g->holding ? least(held, now - window_start(g, window)) : 0;
-  } else {
-    g->window_used_ns += held;
-  }
+  Page* page = g->map.page;
+  uint64_t held = g->holding ? now - page->charged_ns : 0;
+  use_window(g, held, now);
+  if (!g->holding) return;
+  (g->loan ? g->cycle_loan_ns : g->cycle_own_ns) += held;
+  PageWrite write(page);
+  page->held_ns += held;
+  if (g->loan) page->loan_ns += held;
+  page->charged_ns = now;
+  pass_on(g, now);
 }
 
 // The hold that is not in the ring yet goes there, up to `end`.
@@ -46,9 +62,7 @@ void settle(fg_gate* g, uint64_t now) {
   Page* page = g->map.page;
   int64_t missed = length - static_cast<int64_t>(g->cycle_own_ns);
   int64_t skipped = clamp(cycle - g->cycle - 1, 0, 1000) * length;
-  uint64_t slot_start = g->plan.epoch_ns + g->plan.slot_start_ns +
-                        static_cast<uint64_t>(g->cycle * static_cast<int64_t>(g->plan.window_ns));
-  bool backlogged = page->demand_since_ns != 0 && page->demand_since_ns <= slot_start;
+  bool backlogged = wanting_since(g) <= cycle_start(g, g->cycle);
   int64_t owed = page->owed_ns;
   if (missed < 0) {
     owed += missed;
@@ -60,9 +74,11 @@ void settle(fg_gate* g, uint64_t now) {
     owed = clamp(owed + missed + skipped, owed < 0 ? owed : 0, 0);  // who had no work has no claim
   }
   int64_t bound = debt_bound(g);
+  PageWrite write(page);
   store(&page->owed_ns, clamp(owed, -4 * bound, bound));
   g->cycle = cycle;
   g->cycle_own_ns = g->cycle_loan_ns = 0;
+  if (g->holding) pass_on(g, now);
 }
 
 // The hold is of another kind from `now` on.

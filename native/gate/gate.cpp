@@ -11,6 +11,7 @@
 #include "gate_state.h"
 #include "plan.h"
 #include "rules.h"
+#include "siblings.h"
 #include "sleep.h"
 
 namespace fastgate {
@@ -29,13 +30,15 @@ int claim_range(fg_gate* g, uint32_t lo, uint32_t hi) {
   for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
     int peer = __builtin_ctzll(rest);
     if (peer == g->map.index) continue;
+    bool sibling = g->plan.siblings >> peer & 1;  // one at a time, wherever on the device
+    auto in_the_way = [&](uint64_t theirs) { return sibling || overlap(theirs, mine); };
     uint64_t word = load(&g->map.peers[peer]->word);
     for (int spins = 0;
-         state_of(word) == kIntent && peer > g->map.index && overlap(word, mine) && spins < 20'000; ++spins) {
+         state_of(word) == kIntent && peer > g->map.index && in_the_way(word) && spins < 20'000; ++spins) {
       relax();
       word = load(&g->map.peers[peer]->word);
     }
-    if (state_of(word) != kIdle && overlap(word, mine)) {
+    if (state_of(word) != kIdle && in_the_way(word)) {
       store(&page->word, pack(kIdle, 0, 0));
       return peer;
     }
@@ -47,7 +50,8 @@ void hold(fg_gate* g, const Choice& choice, uint64_t requested) {
   uint64_t now = now_ns();
   uint64_t due = requested > choice.due_ns ? requested : choice.due_ns;
   g->loan_end_ns = choice.loan_end_ns;
-  set_expiry(g, choice.expiry_ns);
+  g->turn_start_ns = now;
+  set_expiry(g, turn_end(g, choice.expiry_ns, now));
   store(&g->map.page->awaits_pass, 0U);
   uint64_t range = pack(kHold, choice.sm_offset, choice.sm_offset + g->plan.sm);
   begin_hold(g, range, choice.loan, now, now > due ? now - due : 0);
@@ -64,8 +68,6 @@ void adopt_successor(fg_gate* g) {
     next->page->demand = g->map.page->demand;
     next->page->demand_since_ns = g->map.page->demand_since_ns;
     next->page->longest_burst_ns = g->map.page->longest_burst_ns;
-    next->page->mem_bytes = g->map.page->mem_bytes;
-    next->page->mem_peak_bytes = g->map.page->mem_peak_bytes;
   }
   unmap_all(&g->map);
   g->map = *next;
@@ -159,16 +161,19 @@ int fg_try_acquire(fg_gate* g, uint64_t burst_ns, uint64_t requested_ns, fg_wait
   if (evicted(g)) return FG_EVICTED;
   uint64_t now = now_ns();
   raise_demand(g, now);
+  go_on_from_latest(g);
   charge(g, now);
   settle(g, now);
   Choice choice = choose(g, now, burst_ns);
   *wait = {choice.next_ns, -1};
   if (choice.ok) {
+    wait->until_ns = others_turn_until(g, choice);
+    if (wait->until_ns > now) return FG_TIMEOUT;
     wait->peer = claim_range(g, choice.sm_offset, choice.sm_offset + g->plan.sm);
     if (wait->peer >= 0) return FG_TIMEOUT;
     // The daemon changes the plan and then looks at our word: it has seen that we are at work, or we see the
-    // change.
-    if (!plan_stands(g)) {
+    // change. And a sibling may have used some of the time that was chosen.
+    if (!plan_stands(g) || go_on_from_latest(g)) {
       store(&g->map.page->word, pack(kIdle, 0, 0));
       wait->until_ns = now;
       return FG_TIMEOUT;
@@ -215,10 +220,10 @@ int fg_continue_at(fg_gate* g, uint64_t burst_ns, uint64_t start_ns) {
   settle(g, now);
   Choice choice = choose(g, start_ns > now ? start_ns : now, burst_ns);
   uint64_t range = pack(kHold, choice.sm_offset, choice.sm_offset + g->plan.sm);
-  if (!choice.ok || range != page->word) return FG_TIMEOUT;
+  if (!choice.ok || range != page->word || turn_is_over(g, now)) return FG_TIMEOUT;
   turn_into(g, choice.loan, now);
   g->loan_end_ns = choice.loan_end_ns;
-  set_expiry(g, choice.expiry_ns);
+  set_expiry(g, turn_end(g, choice.expiry_ns, now));
   page->burst_start_ns = now;
   return FG_OK;
 }

@@ -66,6 +66,8 @@ struct fg_gate {
   uint64_t cycle_own_ns = 0, cycle_loan_ns = 0;
   int64_t window = 0;
   uint64_t window_used_ns = 0;
+  uint64_t stamp_ns = 0;       // of the account that this goes on from
+  uint64_t turn_start_ns = 0;  // since when it holds the token, or has let its siblings have it
 
   // The daemon's socket, kept by a thread of its own.
   char path[108] = {};

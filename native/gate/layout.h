@@ -1,8 +1,9 @@
 // Shared memory between the node daemon and the instances on one device.
 //
-// One board (the daemon writes, instances map it read-only) and one page per instance (that instance writes,
-// everybody else maps it read-only). src/fastgshare/manager/layout.py mirrors these offsets; a test compares.
-// Times are CLOCK_MONOTONIC nanoseconds, SM ranges are milli-percent of the device (100'000 = all of it).
+// One board (the daemon writes, instances map it read-only) and one page per process of an instance (that
+// process writes, everybody else maps it read-only). src/fastgshare/manager/layout.py mirrors these offsets;
+// a test compares. Times are CLOCK_MONOTONIC nanoseconds, SM ranges are milli-percent of the device (100'000
+// = all of it).
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,8 @@ struct Loan {
 
 enum CellFlags : uint32_t { kAlive = 1, kCertified = 2, kEvicted = 4 };
 
-// What the daemon grants one instance: its slot in every window, and loans.
+// What the daemon grants one process of an instance: its slot in every window, and loans. All processes of an
+// instance are granted the same, and only one of them may hold a token at a time.
 struct alignas(64) Cell {
   uint32_t seq;  // odd while being written; instances sleep on it (futex)
   uint32_t flags;
@@ -40,8 +42,9 @@ struct alignas(64) Cell {
   uint32_t loan_count, reserved;
   Loan loans[kLoans];
   uint64_t mem_bytes;  // cap on device memory; 0: none
-  uint64_t
-      siblings;  // bit mask of the cells of the same instance's processes, this one included; 0: it is alone
+  // Bit mask of the cells of the same instance's processes, this one included; 0: it is alone. One that is
+  // not alive is of a process that has ended and whose account is still the latest.
+  uint64_t siblings;
 };
 
 struct alignas(64) Board {
@@ -63,7 +66,15 @@ struct Hold {
   uint64_t end_ns;  // lowest bit: 1 if it was a loan
 };
 
-// What one instance says of itself.
+// What an instance has used of its time, all of its processes together. Who holds the token writes it, who
+// holds it next goes on from there: of an instance's pages the one with the latest stamp counts.
+struct Account {
+  uint64_t stamp_ns;
+  uint64_t cycle_start_ns, own_ns, loan_ns;  // a cycle runs from one own slot's start to the next
+  uint64_t window_start_ns, window_used_ns;
+};
+
+// What one process says of itself.
 struct alignas(64) Page {
   uint32_t magic;
   uint16_t version, index;
@@ -88,7 +99,8 @@ struct alignas(64) Page {
   uint32_t awaits_pass;      // 1: it is owed time and would begin early if an owner passed
   uint32_t reserved32;
   uint64_t mem_bytes, mem_peak_bytes;  // device memory that this process has allocated
-  uint64_t reserved[2];
+  Account account;
+  uint64_t reserved[4];
   Hold holds[kHolds];
 };
 
@@ -123,7 +135,7 @@ struct Answer {
 };
 
 static_assert(sizeof(Loan) == 40 && sizeof(Cell) == 448 && sizeof(Board) == 64 + kCells * sizeof(Cell));
-static_assert(sizeof(Page) == 192 + kHolds * sizeof(Hold));
+static_assert(sizeof(Page) == 256 + kHolds * sizeof(Hold));
 static_assert(sizeof(Hello) == 128 && sizeof(Answer) == 128);
 
 }  // namespace fastgate

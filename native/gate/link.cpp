@@ -127,6 +127,9 @@ bool leave_pages_for_worker(fg_gate* g, const Answer& answer, const int* fds) {
   next->page->waiting_for = -1;
   pthread_mutex_lock(&g->moving);
   Mapping* stale = g->successor;
+  const Page* former = (stale != nullptr ? stale : &g->map)->page;
+  next->page->mem_bytes = former->mem_bytes;
+  next->page->mem_peak_bytes = former->mem_peak_bytes;
   __atomic_store_n(&g->successor, next, __ATOMIC_RELEASE);
   pthread_mutex_unlock(&g->moving);
   if (stale != nullptr) unmap_all(stale), free(stale);

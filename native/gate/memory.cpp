@@ -5,22 +5,27 @@
 namespace fastgate {
 namespace {
 
-// The pages stay mapped while this lives: the worker may move to others.
-struct Staying {
-  explicit Staying(fg_gate* g) : gate(g) { pthread_mutex_lock(&g->moving); }
-  ~Staying() { pthread_mutex_unlock(&gate->moving); }
+// The latest pages, where memory is counted from the moment they are there. They stay mapped while this
+// lives: the worker may move to others.
+struct Latest {
+  explicit Latest(fg_gate* g) : gate(g) {
+    pthread_mutex_lock(&g->moving);
+    map = g->successor != nullptr ? g->successor : &g->map;
+  }
+  ~Latest() { pthread_mutex_unlock(&gate->moving); }
+
+  uint64_t used_by_siblings() const {
+    uint64_t others = load(&cell().siblings) & load(&map->board->alive) & ~(1ULL << map->index);
+    uint64_t bytes = 0;
+    for (; others; others &= others - 1) bytes += load(&map->peers[__builtin_ctzll(others)]->mem_bytes);
+    return bytes;
+  }
+  uint64_t cap() const { return load(&cell().mem_bytes); }
+  const Cell& cell() const { return map->board->cell[map->index]; }
+
   fg_gate* gate;
+  const Mapping* map;
 };
-
-uint64_t used_by_siblings(const fg_gate* g) {
-  const Cell* cell = &g->map.board->cell[g->map.index];
-  uint64_t others = load(&cell->siblings) & load(&g->map.board->alive) & ~(1ULL << g->map.index);
-  uint64_t bytes = 0;
-  for (; others; others &= others - 1) bytes += load(&g->map.peers[__builtin_ctzll(others)]->mem_bytes);
-  return bytes;
-}
-
-uint64_t cap(const fg_gate* g) { return load(&g->map.board->cell[g->map.index].mem_bytes); }
 
 }  // namespace
 }  // namespace fastgate
@@ -28,8 +33,8 @@ uint64_t cap(const fg_gate* g) { return load(&g->map.board->cell[g->map.index].m
 using namespace fastgate;
 
 int fg_charge_memory(fg_gate* g, int64_t bytes) {
-  Staying staying(g);
-  Page* page = g->map.page;
+  Latest latest(g);
+  Page* page = latest.map->page;
   uint64_t before = page->mem_bytes;
   if (bytes < 0) {
     uint64_t back = static_cast<uint64_t>(-bytes);
@@ -37,11 +42,11 @@ int fg_charge_memory(fg_gate* g, int64_t bytes) {
     return FG_OK;
   }
   // Claimed first and checked then: of two siblings that ask at once, both may be refused, never both let in.
-  uint64_t after = before + static_cast<uint64_t>(bytes), most = cap(g);
+  uint64_t after = before + static_cast<uint64_t>(bytes), most = latest.cap();
   if (after < before || (most != 0 && after > most)) return FG_OVER;
   store(&page->mem_bytes, after);
   full_fence();
-  if (most != 0 && after + used_by_siblings(g) > most) {
+  if (most != 0 && after + latest.used_by_siblings() > most) {
     store(&page->mem_bytes, before);
     return FG_OVER;
   }
@@ -50,9 +55,9 @@ int fg_charge_memory(fg_gate* g, int64_t bytes) {
 }
 
 void fg_memory(fg_gate* g, uint64_t* used_bytes, uint64_t* cap_bytes) {
-  Staying staying(g);
-  *used_bytes = g->map.page->mem_bytes + used_by_siblings(g);
-  *cap_bytes = cap(g);
+  Latest latest(g);
+  *used_bytes = latest.map->page->mem_bytes + latest.used_by_siblings();
+  *cap_bytes = latest.cap();
 }
 
 int fg_connected(const fg_gate* g) { return static_cast<int>(load(&g->connected)); }

@@ -23,6 +23,9 @@ int64_t window_at(const fg_gate* g, uint64_t now) {
 uint64_t window_start(const fg_gate* g, int64_t window) {
   return g->plan.epoch_ns + static_cast<uint64_t>(window * static_cast<int64_t>(g->plan.window_ns));
 }
+uint64_t cycle_start(const fg_gate* g, int64_t cycle) {
+  return window_start(g, cycle) + g->plan.slot_start_ns;
+}
 
 // Copies a cell whole. False if its writer does not come to an end: it may have died in the middle.
 static bool copy_whole(const Cell* cell, Cell* copy, uint32_t* seq) {

@@ -11,6 +11,7 @@ int64_t debt_bound(const fg_gate* g);
 int64_t cycle_at(const fg_gate* g, uint64_t now);
 int64_t window_at(const fg_gate* g, uint64_t now);
 uint64_t window_start(const fg_gate* g, int64_t window);
+uint64_t cycle_start(const fg_gate* g, int64_t cycle);
 void forget_plan(fg_gate* g);
 void read_plan(fg_gate* g);
 

@@ -2,6 +2,7 @@
 #include "rules.h"
 
 #include "plan.h"
+#include "siblings.h"
 
 namespace fastgate {
 namespace {
@@ -12,6 +13,7 @@ constexpr uint64_t kWorthwhileNs = 100'000;  // waking up for less costs more th
 struct Occurrence {
   bool matters = false;                              // it has a slot, on SMs that overlap ours
   uint64_t start_ns = 0, end_ns = 0, window_ns = 0;  // the latest one that has begun
+  uint64_t owners = 0;                               // the processes whose slot it is, if they are several
 };
 
 Occurrence slot_of(const fg_gate* g, int index, uint64_t now) {
@@ -19,7 +21,7 @@ Occurrence slot_of(const fg_gate* g, int index, uint64_t now) {
   for (int attempt = 0; attempt < 100; ++attempt) {
     uint32_t seq = load(&cell->seq);
     uint64_t epoch = cell->epoch_ns, window = cell->window_ns, start = cell->slot_start_ns,
-             end = cell->slot_end_ns;
+             end = cell->slot_end_ns, owners = cell->siblings;
     uint64_t theirs = pack(kHold, cell->sm_offset, cell->sm_offset + cell->sm);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if ((seq & 1) || load(&cell->seq) != seq) continue;
@@ -27,17 +29,36 @@ Occurrence slot_of(const fg_gate* g, int index, uint64_t now) {
     if (window == 0 || start >= end || !overlap(theirs, ours)) return {};
     int64_t cycle = floor_div(static_cast<int64_t>(now - epoch - start), static_cast<int64_t>(window));
     uint64_t begin = epoch + start + static_cast<uint64_t>(cycle * static_cast<int64_t>(window));
-    return {true, begin, begin + end - start, window};
+    return {true, begin, begin + end - start, window, owners};
   }
-  return {true, now, now + g->plan.window_ns, g->plan.window_ns};  // being rewritten all the time: in the way
+  return {true, now, now + g->plan.window_ns, g->plan.window_ns,
+          0};  // being rewritten all the time: in the way
 }
 
+// All that count, but for this process and its siblings.
 template <typename Visit>
 void for_each_peer(const fg_gate* g, Visit visit) {
-  for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
-    int peer = __builtin_ctzll(rest);
-    if (peer != g->map.index) visit(peer);
-  }
+  uint64_t own = g->plan.siblings | 1ULL << g->map.index;
+  for (uint64_t rest = load(&g->map.board->alive) & ~own; rest; rest &= rest - 1)
+    visit(__builtin_ctzll(rest));
+}
+
+// Whether a slot's owner has said that it will begin nothing more in it. Of several processes those with work
+// say it.
+bool has_passed(const fg_gate* g, int peer, const Occurrence& slot) {
+  auto passed = [&](int index) { return load(&g->map.peers[index]->passed_until_ns) >= slot.end_ns; };
+  if (passed(peer) || load(&g->map.peers[peer]->demand)) return passed(peer);
+  for (uint64_t rest = slot.owners & load(&g->map.board->alive); rest; rest &= rest - 1)
+    if (passed(__builtin_ctzll(rest))) return true;
+  return false;
+}
+
+// Whether no other process of the same instance has held the token later: that one knows what is owed to it.
+bool knows_latest(const fg_gate* g, int peer, uint64_t owners) {
+  uint64_t stamp = load(&g->map.peers[peer]->account.stamp_ns);
+  for (; owners; owners &= owners - 1)
+    if (load(&g->map.peers[__builtin_ctzll(owners)]->account.stamp_ns) > stamp) return false;
+  return true;
 }
 
 // What is owed to those whose slots a burst until `finish` would run into: the most of any of them.
@@ -45,7 +66,7 @@ int64_t claims_before(const fg_gate* g, uint64_t slot_end, uint64_t finish) {
   int64_t most = 0;
   for_each_peer(g, [&](int peer) {
     Occurrence slot = slot_of(g, peer, finish);
-    if (!slot.matters || slot.start_ns + 1'000'000 < slot_end) return;
+    if (!slot.matters || slot.start_ns + 1'000'000 < slot_end || !knows_latest(g, peer, slot.owners)) return;
     int64_t owed = load(&g->map.peers[peer]->owed_ns);
     if (owed > most) most = owed;
   });
@@ -56,8 +77,7 @@ int64_t claims_before(const fg_gate* g, uint64_t slot_end, uint64_t finish) {
 // to those it would keep waiting.
 void choose_own(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_alive, Choice* choice) {
   if (slot_length(g) == 0 || (!daemon_alive && !(g->plan.flags & kCertified))) return;
-  uint64_t start = g->plan.epoch_ns + g->plan.slot_start_ns +
-                   static_cast<uint64_t>(cycle_at(g, now) * static_cast<int64_t>(g->plan.window_ns));
+  uint64_t start = cycle_start(g, cycle_at(g, now));
   uint64_t end = start + slot_length(g);
   choice->next_ns = least(choice->next_ns, start + g->plan.window_ns);
   if (now >= end) return;
@@ -116,19 +136,18 @@ void choose_catch_up(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon
   Page* page = g->map.page;
   int64_t balance = page->owed_ns + static_cast<int64_t>(slot_length(g)) -
                     static_cast<int64_t>(g->cycle_own_ns) - static_cast<int64_t>(g->cycle_loan_ns);
-  uint64_t cycle_start = g->plan.epoch_ns + g->plan.slot_start_ns +
-                         static_cast<uint64_t>(g->cycle * static_cast<int64_t>(g->plan.window_ns));
-  bool backlogged = page->demand_since_ns != 0 && page->demand_since_ns <= cycle_start;
+  uint64_t cycle_began = cycle_start(g, g->cycle);
+  bool backlogged = wanting_since(g) <= cycle_began;
   bool certified = daemon_alive || (g->plan.flags & kCertified);
-  if (slot_length(g) == 0 || !certified || !backlogged || now < cycle_start + slot_length(g)) return;
+  if (slot_length(g) == 0 || !certified || !backlogged || now < cycle_began + slot_length(g)) return;
   if (balance <= static_cast<int64_t>(burst == 0 ? kWorthwhileNs : burst / 2)) return;
-  uint64_t until = cycle_start + g->plan.window_ns, blocked_until = 0;  // until its own slot begins, at most
+  uint64_t until = cycle_began + g->plan.window_ns, blocked_until = 0;  // until its own slot begins, at most
   store(&page->awaits_pass, 1U);
   full_fence();
   for_each_peer(g, [&](int peer) {
     Occurrence slot = slot_of(g, peer, now);
     if (!slot.matters) return;
-    bool over = slot.end_ns <= now || load(&g->map.peers[peer]->passed_until_ns) >= slot.end_ns;
+    bool over = slot.end_ns <= now || has_passed(g, peer, slot);
     if (!over && slot.end_ns > blocked_until) blocked_until = slot.end_ns;
     until = least(until, slot.start_ns + slot.window_ns);
   });
@@ -138,7 +157,7 @@ void choose_catch_up(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon
     return;
   }
   if (until < now + (burst == 0 ? kWorthwhileNs : burst)) return;
-  choice->ok = true;
+  choice->ok = choice->catch_up = true;
   choice->due_ns = now;
   choice->expiry_ns = least(until, burst == 0 ? now + static_cast<uint64_t>(balance) : until);
   choice->sm_offset = g->plan.sm_offset;
@@ -146,8 +165,7 @@ void choose_catch_up(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon
 
 // An owner that cannot begin another burst in its slot says so, for those who are owed time.
 void pass(const fg_gate* g, uint64_t now) {
-  uint64_t end = g->plan.epoch_ns + g->plan.slot_end_ns +
-                 static_cast<uint64_t>(cycle_at(g, now) * static_cast<int64_t>(g->plan.window_ns));
+  uint64_t end = cycle_start(g, cycle_at(g, now)) + slot_length(g);
   Page* page = g->map.page;
   if (now >= end || page->passed_until_ns >= end || slot_length(g) == 0) return;
   store(&page->passed_until_ns, end);

@@ -9,6 +9,7 @@ namespace fastgate {
 struct Choice {
   bool ok = false;
   bool loan = false;
+  bool catch_up = false;     // in time that nobody needs
   bool awaits_pass = false;  // it could begin if an owner passed
   uint64_t due_ns = 0;       // since when this token could be had
   uint64_t expiry_ns = 0;

@@ -19,9 +19,11 @@ HELLO_MAGIC: Final = 0x494C4746
 BOARD_HEAD: Final = struct.Struct("@IHHQQQQII16x")
 CELL_HEAD: Final = struct.Struct("@IIQQQQQQIIII")
 LOAN: Final = struct.Struct("@QQQQII")
+CELL_TAIL: Final = struct.Struct("@QQ")
+CELL_TAIL_OFFSET: Final = CELL_HEAD.size + MAX_LOANS * LOAN.size
 CELL_SIZE: Final = 448
 BOARD_SIZE: Final = BOARD_HEAD.size + CELLS * CELL_SIZE
-PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ8xQQ16x")
+PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ8xQQQ72x")
 PAGE_SIZE: Final = PAGE_HEAD.size + HOLDS * 16
 HOLD: Final = struct.Struct("@QQ")
 HELLO: Final = struct.Struct("@IHHII112s")
@@ -55,20 +57,21 @@ class Timing:
     sm_offset: int
     sm: int
 
-    def pack(self, flags: int, loans: Sequence[Loan]) -> bytes:
-        """The cell's bytes."""
+    def pack(self, flags: int, loans: Sequence[Loan], mem_bytes: int = 0, siblings: int = 0) -> bytes:
+        """The cell's bytes. mem_bytes: cap on device memory, 0: none. siblings: mask of its instance's cells."""
         head = CELL_HEAD.pack(
             *(0, flags, self.epoch_ns, self.window_ns, self.slot_start_ns, self.slot_end_ns, self.limit_ns),
             *(self.burst_ns, self.sm_offset, self.sm, len(loans), 0),
         )
         body = b"".join(LOAN.pack(x.start_ns, x.end_ns, x.until_ns, x.lenders, x.sm_offset, 0) for x in loans)
-        return (head + body).ljust(CELL_SIZE, b"\0")
+        cell = (head + body).ljust(CELL_TAIL_OFFSET, b"\0") + CELL_TAIL.pack(mem_bytes, siblings)
+        return cell.ljust(CELL_SIZE, b"\0")
 
 
 EVICTED_CELL: Final = Timing(0, 1_000_000_000, 0, 0, 0, 0, 0, 0).pack(EVICTED, ())
 """For an instance that is no longer on the device: it gets no token, and is told so."""
 
-assert CELL_HEAD.size + MAX_LOANS * LOAN.size <= CELL_SIZE
+assert CELL_TAIL_OFFSET + CELL_TAIL.size <= CELL_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def parse_word(data: bytes | memoryview) -> Word:
 
 @dataclass(frozen=True, slots=True)
 class PageHead:
-    """What an instance says of itself. See `Page` in layout.h."""
+    """What one process says of itself. See `Page` in layout.h."""
 
     state: int
     sm_lo: int
@@ -115,6 +118,7 @@ class PageHead:
     passed_until_ns: int
     mem_bytes: int
     mem_peak_bytes: int
+    account_stamp_ns: int
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> PageHead:
@@ -125,7 +129,7 @@ class PageHead:
         return cls(
             *(word & 0xFF, word >> 8 & 0xFFFFFF, word >> 32 & 0xFFFFFF, waiting_for, bool(demand)),
             *(hold_start, burst_start, charged, demand_since, held, loan, demand_ns, grants, longest, owed),
-            *(fields[20], bool(fields[21]), *fields[22:25]),
+            *(fields[20], bool(fields[21]), *fields[22:26]),
         )
 
     @property
