@@ -1,0 +1,54 @@
+#include "costs.h"
+
+namespace fasthook {
+
+Cost costs[kCosts];
+
+namespace {
+Cost crowd;  // all that the table has no room for
+uint32_t used = 0;
+uint64_t longest_ns = 0;
+constexpr uint32_t kMostUsed = kCosts / 4 * 3;
+}  // namespace
+
+Cost* find_or_begin(const void* what, uint64_t blocks) {
+  for (uint32_t at = place_of(what, blocks);; at = (at + 1) % kCosts) {
+    Cost* cost = &costs[at];
+    if (cost->what == what && cost->blocks == blocks) return cost;
+    if (cost->what != nullptr) continue;
+    if (used >= kMostUsed) return &crowd;
+    ++used;
+    cost->blocks = blocks;
+    __atomic_store_n(&cost->what, what, __ATOMIC_RELEASE);
+    return cost;
+  }
+}
+
+// Follows what it sees: quickly upwards, since to expect too little costs others their time.
+void measured(Cost* cost, uint64_t ns) {
+  cost->being_measured = 0;
+  if (ns == 0) ns = 1;
+  uint64_t before = cost->ns, now = ns;
+  if (cost->measured > 0) now = ns > before ? before + (ns - before + 1) / 2 : before - (before - ns) / 8;
+  __atomic_store_n(&cost->ns, now, __ATOMIC_RELAXED);
+  ++cost->measured;
+  if (now > longest_ns) longest_ns = now;
+}
+
+uint64_t longest_measured_ns() { return longest_ns; }
+
+static void begin_anew(Cost* cost) {
+  __atomic_store_n(&cost->ns, kUnmeasuredNs, __ATOMIC_RELAXED);
+  cost->measured = cost->being_measured = 0;
+}
+
+void forget_costs() {
+  for (Cost& cost : costs) begin_anew(&cost);
+}
+
+void forget_cost_of(const void* what) {
+  for (Cost& cost : costs)
+    if (cost.what == what) begin_anew(&cost);
+}
+
+}  // namespace fasthook

@@ -1,0 +1,42 @@
+// Lanes: one per thread that launches. Its owner passes without a lock while it has credit; the pacer gives
+// and takes the credit.
+#pragma once
+
+#include <cstdint>
+
+#include "hook.h"
+#include "queues.h"
+
+namespace fasthook {
+
+constexpr int kLanes = 256;
+
+// Times are estimates of time on the device, summed up since the process began.
+struct alignas(64) Lane {
+  // Written by its owner alone.
+  uint64_t launched_ns = 0;
+  uint32_t busy = 0;  // between the look at its ceiling and the driver's return
+  // Written under the pacer's lock.
+  uint32_t taken = 0;
+  uint64_t ceiling_ns = 0;  // launched_ns may grow up to here
+  uint64_t booked_ns = 0;   // part of launched_ns that has been booked on queues
+  CUstream stream = nullptr;
+  Queue* queue = nullptr;  // of `stream`: what is not booked yet was launched there
+  uint64_t wanted_ns = 0;  // it waits to launch this; 0: it does not wait
+  uint64_t seen_ns = 0;    // launched_ns when the pacer looked last
+  bool measures = false;   // its next launch shall be measured
+};
+
+extern Lane lanes[kLanes];
+extern int lane_count;  // lanes below have been in use
+
+inline constinit thread_local Lane* own_lane = nullptr;
+
+// Gives this thread a lane; null if there are too many threads. Under the pacer's lock.
+Lane* take_lane();
+void forget_lanes();
+
+inline uint64_t peek(const uint64_t* at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+inline void poke(uint64_t* at, uint64_t value) { __atomic_store_n(at, value, __ATOMIC_RELAXED); }
+
+}  // namespace fasthook

@@ -1,0 +1,537 @@
+#include "pace.h"
+
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <new>
+
+#include "functions.h"
+#include "queues.h"
+
+namespace fasthook {
+namespace {
+
+constexpr uint64_t kForever = ~0ULL;
+constexpr uint64_t kSliceNs = 1'000'000;  // a lane looks anew after so much work
+constexpr uint64_t kDepthNs = 3'000'000;  // so much may be waiting on a stream
+constexpr uint64_t kTickNs = 1'000'000;   // at most so often a lane is stopped to measure a launch
+constexpr uint64_t kIdleNs = 500'000;     // a token goes back when there was no work for so long
+constexpr uint64_t kGlanceNs = 30'000;    // looking more often costs more than it brings
+constexpr uint64_t kPatienceNs = 100'000'000;
+constexpr uint64_t kOpenTimeoutNs = 5'000'000'000;
+CUstream const kNoStream = reinterpret_cast<CUstream>(~0ULL);
+
+enum class State { kReleased, kAcquiring, kHeld, kClosing };
+
+// All of it under `lock`, but for the words that threads sleep on.
+struct Pace {
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_t deciding = PTHREAD_MUTEX_INITIALIZER;
+  fg_gate* gate = nullptr;
+  State state = State::kReleased;
+  uint64_t expiry_ns = 0;
+  uint64_t single_ns = 0;  // one launch of that length may pass although it ends later
+  uint64_t active_ns = 0;  // when there was work last
+  uint64_t tick_ns = 0;
+  uint64_t reported_ns = 0;  // longest launch that the daemon knows of
+  uint32_t bell = 0;         // the pacer sleeps on it
+  uint32_t sleeping = 0;
+  uint32_t opened = 0;  // lanes sleep on it
+  bool many_contexts = false;
+  bool no_barrier = false;  // the kernel cannot stop lanes from outside: none gets credit
+  bool connected = true;
+};
+Pace pace;
+int decided = -1;  // an Enforcement
+
+uint64_t now_ns() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+void futex_wait(const uint32_t* word, uint32_t value, uint64_t until_ns) {
+  timespec at = {static_cast<time_t>(until_ns / 1'000'000'000), static_cast<long>(until_ns % 1'000'000'000)};
+  syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, until_ns == kForever ? nullptr : &at, nullptr,
+          FUTEX_BITSET_MATCH_ANY);
+}
+
+void futex_wake(const uint32_t* word) {
+  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 0x7fffffff, nullptr, nullptr, 0);
+}
+
+void ring() {
+  __atomic_fetch_add(&pace.bell, 1U, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&pace.sleeping, __ATOMIC_SEQ_CST)) futex_wake(&pace.bell);
+}
+
+void wake_lanes() {
+  __atomic_fetch_add(&pace.opened, 1U, __ATOMIC_SEQ_CST);
+  futex_wake(&pace.opened);
+}
+
+// --- what lies ahead
+// ---------------------------------------------------------------------------------------------------
+
+void book(Lane* lane, uint64_t now) {
+  uint64_t launched = __atomic_load_n(&lane->launched_ns, __ATOMIC_ACQUIRE);
+  if (launched == lane->booked_ns) return;
+  if (lane->queue != nullptr) book_launch(lane->queue, launched - lane->booked_ns, now);
+  lane->booked_ns = launched;
+  pace.active_ns = now;
+}
+
+// Takes what credit a lane has left. One launch may be passing this moment.
+void stop(Lane* lane, uint64_t now) {
+  poke(&lane->ceiling_ns, 0);
+  book(lane, now);
+}
+
+template <typename Visit>
+void for_each_lane(Visit visit) {
+  for (int i = 0; i < lane_count; ++i) visit(&lanes[i]);
+}
+
+template <typename Visit>
+void for_each_queue(Visit visit) {
+  for (int i = 0; i < queue_count; ++i)
+    if (queues[i].in_use) visit(&queues[i]);
+}
+
+uint64_t ahead(const Queue* queue) { return queue->launched_ns - queue->finished_ns; }
+
+// When what was launched on a queue will have finished, going by what it takes and by when it moved last.
+uint64_t end_of(const Queue* queue, uint64_t now) {
+  uint64_t work = ahead(queue), passed = now - queue->progress_at_ns;
+  uint64_t left = work > passed ? work - passed : 0;
+  return now + (left > work / 4 ? left : work / 4);
+}
+
+uint64_t least_wanted() {
+  uint64_t least = kForever;
+  for_each_lane([&](Lane* lane) {
+    if (lane->wanted_ns != 0 && lane->wanted_ns < least) least = lane->wanted_ns;
+  });
+  return least == kForever ? 0 : least;
+}
+
+bool all_idle() {
+  bool idle = true;
+  for_each_queue([&](Queue* queue) { idle = idle && queue->idle(); });
+  return idle;
+}
+
+void look_at_all(uint64_t now) {
+  for_each_queue([&](Queue* queue) {
+    if (queue->count > 0 && look_at(queue, now)) pace.active_ns = now;
+  });
+  if (longest_measured_ns() <= pace.reported_ns) return;
+  pace.reported_ns = longest_measured_ns();
+  fg_report_burst(pace.gate, pace.reported_ns);
+}
+
+// --- tokens
+// ------------------------------------------------------------------------------------------------------------
+
+void opened() {
+  pace.state = State::kHeld;
+  pace.expiry_ns = fg_expiry_ns(pace.gate);
+  pace.single_ns = 0;
+  pace.active_ns = now_ns();
+}
+
+void give_up(const char* reason) {
+  static bool said = false;
+  bool refuses = settings().refuses;
+  say_once(&said,
+           refuses ? "work on the device is refused from now on: " : "NOT ENFORCED from now on: ", reason);
+  __atomic_store_n(&decided, static_cast<int>(refuses ? Enforcement::kRefused : Enforcement::kPassed),
+                   __ATOMIC_RELEASE);
+  pace.state = State::kReleased;
+}
+
+// No lane passes after this: those with credit have lost it, those that had looked already have launched. The
+// lock is open meanwhile, for they may need it.
+void close_lanes() {
+  for_each_lane([](Lane* lane) { poke(&lane->ceiling_ns, 0); });
+  syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+  for (int i = 0; i < lane_count; ++i) {
+    while (__atomic_load_n(&lanes[i].busy, __ATOMIC_ACQUIRE)) {
+      pthread_mutex_unlock(&pace.lock);
+      futex_wait(&pace.opened, pace.opened, now_ns() + kGlanceNs);
+      pthread_mutex_lock(&pace.lock);
+    }
+  }
+  uint64_t now = now_ns();
+  for_each_lane([now](Lane* lane) { book(lane, now); });
+}
+
+uint64_t next_end(uint64_t now) {
+  uint64_t next = now + kTickNs;
+  for_each_queue([&](Queue* queue) {
+    if (queue->idle()) return;
+    uint64_t end = end_of(queue, now);
+    if (queue->count > 0) {
+      uint64_t first = queue->progress_at_ns + queue->marks[queue->first].launched_ns - queue->finished_ns;
+      if (first < end) end = first;
+    }
+    if (end < next) next = end;
+  });
+  return next > now + kGlanceNs ? next : now + kGlanceNs;
+}
+
+// Waits until all that was launched has ended. The lock is open while it sleeps.
+void drain() {
+  for (;;) {
+    uint64_t now = now_ns();
+    for_each_queue([now](Queue* queue) {
+      if (queue->launched_ns != queue->marked_ns) mark_all(queue, now);
+    });
+    look_at_all(now);
+    if (all_idle()) return;
+    uint64_t until = next_end(now);
+    pthread_mutex_unlock(&pace.lock);
+    futex_wait(&pace.opened, pace.opened, until);
+    pthread_mutex_lock(&pace.lock);
+  }
+}
+
+void close_and_release() {
+  pace.state = State::kClosing;
+  close_lanes();
+  drain();
+  uint64_t wanted = least_wanted();
+  if (wanted != 0 && fg_continue(pace.gate, wanted) == FG_OK) {
+    opened();
+  } else {
+    fg_release(pace.gate, wanted != 0);
+    pace.state = State::kReleased;
+  }
+  wake_lanes();
+}
+
+void acquire(uint64_t burst) {
+  pace.state = State::kAcquiring;
+  pthread_mutex_unlock(&pace.lock);
+  int result = fg_acquire(pace.gate, burst, kPatienceNs);
+  pthread_mutex_lock(&pace.lock);
+  pace.state = State::kReleased;
+  if (result == FG_OK) opened();
+  if (result == FG_EVICTED) give_up("the node daemon has taken this process off the device");
+  if (result == FG_OK || result == FG_EVICTED) wake_lanes();
+}
+
+// --- the pacer
+// ---------------------------------------------------------------------------------------------------------
+
+void tell_connection() {
+  bool connected = fg_connected(pace.gate) != 0;
+  if (connected == pace.connected) return;
+  pace.connected = connected;
+  bool said = false;
+  say_once(&said, connected ? "the node daemon is back"
+                            : "the node daemon is gone; this process follows its own slots");
+}
+
+// Books what lanes have done, has the busy ones look anew (and measure), and takes credit that lies idle.
+void tick(uint64_t now) {
+  if (now < pace.tick_ns + kTickNs) return;
+  pace.tick_ns = now;
+  for_each_lane([now](Lane* lane) {
+    bool active = peek(&lane->launched_ns) != lane->seen_ns;
+    stop(lane, now);
+    lane->seen_ns = lane->booked_ns;
+    lane->measures = active;
+  });
+  for_each_queue([now](Queue* queue) {
+    bool unmarked = queue->launched_ns != queue->marked_ns && now - queue->marked_at_ns >= kTickNs;
+    // A per-thread stream is marked by its own thread: from here all streams would have to wait for each
+    // other.
+    if (unmarked && (queue->kind != QueueKind::kPerThread || now - pace.active_ns >= kIdleNs))
+      mark_all(queue, now);
+  });
+}
+
+// Nothing that waits fits any more by itself: may one more start, as the last?
+bool ask_for_one_more(uint64_t now, uint64_t wanted) {
+  uint64_t start = now;
+  for_each_queue([&](Queue* queue) {
+    if (!queue->idle() && end_of(queue, now) > start) start = end_of(queue, now);
+  });
+  if (start >= pace.expiry_ns || fg_continue_at(pace.gate, wanted, start) != FG_OK) return false;
+  pace.expiry_ns = fg_expiry_ns(pace.gate);
+  pace.single_ns = wanted;
+  return true;
+}
+
+bool fits(uint64_t now, uint64_t ns) {
+  uint64_t soonest = kForever;
+  bool any = false;
+  for_each_queue([&](Queue* queue) {
+    any = true;
+    uint64_t end = queue->idle() ? now : end_of(queue, now);
+    if (end < soonest) soonest = end;
+  });
+  return (any ? soonest : now) + ns <= pace.expiry_ns;
+}
+
+// What is due while a token is held; returns when to look again.
+uint64_t hold(uint64_t now) {
+  for_each_lane([now](Lane* lane) { book(lane, now); });
+  look_at_all(now);
+  tick(now);
+  uint64_t wanted = least_wanted();
+  if (now >= pace.expiry_ns || !fg_valid(pace.gate)) {
+    if (fg_continue(pace.gate, wanted) != FG_OK) return close_and_release(), now;
+    pace.expiry_ns = fg_expiry_ns(pace.gate);
+    pace.single_ns = 0;
+  }
+  bool idle = all_idle();
+  if (wanted != 0) {
+    if (!fits(now, wanted) && pace.single_ns < wanted && !ask_for_one_more(now, wanted) && idle)
+      return close_and_release(), now;
+    wake_lanes();
+  } else if (idle && now - pace.active_ns >= kIdleNs) {
+    return close_and_release(), now;
+  }
+  uint64_t next = idle ? now + kIdleNs : next_end(now);
+  return next < pace.expiry_ns ? next : pace.expiry_ns;
+}
+
+uint64_t step(uint64_t now) {
+  tell_connection();
+  if (decided != static_cast<int>(Enforcement::kEnforced)) return kForever;
+  if (pace.state == State::kHeld) return hold(now);
+  uint64_t wanted = least_wanted();
+  if (wanted == 0) return now + kPatienceNs;
+  acquire(wanted);
+  return now;
+}
+
+void* keep_pace(void*) {
+  prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+  pthread_mutex_lock(&pace.lock);
+  for (;;) {
+    uint32_t heard = __atomic_load_n(&pace.bell, __ATOMIC_SEQ_CST);
+    uint64_t until = step(now_ns());
+    pthread_mutex_unlock(&pace.lock);
+    __atomic_store_n(&pace.sleeping, 1U, __ATOMIC_SEQ_CST);
+    if (until > now_ns()) futex_wait(&pace.bell, heard, until);
+    __atomic_store_n(&pace.sleeping, 0U, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&pace.lock);
+  }
+  return nullptr;
+}
+
+bool start_pacer() {
+  pthread_t thread;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  bool started = pthread_create(&thread, nullptr, keep_pace, nullptr) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (started) pthread_detach(thread);
+  return started;
+}
+
+// --- lanes that ask
+// ----------------------------------------------------------------------------------------------------
+
+// In its own slot a process needs nobody's help.
+void open_at_once(uint64_t ns, uint64_t now) {
+  fg_wait wait;
+  if (fg_try_acquire(pace.gate, ns, now, &wait) != FG_OK) return;
+  opened();
+  ring();
+}
+
+// Whether a launch on the lane's queue may pass now, and with how much credit for those after it.
+bool admit(Lane* lane, uint64_t ns, uint64_t now) {
+  if (pace.state == State::kReleased) open_at_once(ns, now);
+  if (pace.state != State::kHeld) return false;
+  Queue* queue = lane->queue;
+  for_each_lane([&](Lane* other) {
+    if (other->queue == queue) stop(other, now);
+  });
+  uint64_t work = ahead(queue), end = queue->idle() ? now : end_of(queue, now);
+  if (work < kDepthNs && end + ns <= pace.expiry_ns) {
+    uint64_t most = pace.expiry_ns - end, credit = kDepthNs - work < kSliceNs ? kDepthNs - work : kSliceNs;
+    if (credit > most) credit = most;
+    bool free = capturing == 0 && !pace.no_barrier && credit > ns;
+    poke(&lane->ceiling_ns, free ? lane->launched_ns + credit : 0);
+    return true;
+  }
+  if (pace.single_ns < ns) return false;
+  pace.single_ns = 0;
+  return true;
+}
+
+void attach(Lane* lane, CUstream stream, uint64_t now) {
+  bool same_always = !pace.many_contexts ||
+                     (stream != nullptr && stream != CU_STREAM_LEGACY && stream != CU_STREAM_PER_THREAD);
+  if (lane->stream == stream && lane->queue != nullptr && same_always) return;
+  stop(lane, now);
+  lane->queue = queue_of(stream, lane);
+  lane->stream = same_always && lane->queue != nullptr ? stream : kNoStream;
+}
+
+// Waits, with the lock, until the launch may pass; false if it shall not.
+bool wait_for_turn(Lane* lane, uint64_t ns) {
+  while (decided == static_cast<int>(Enforcement::kEnforced) && lane->queue != nullptr) {
+    if (admit(lane, ns, now_ns())) {
+      lane->wanted_ns = 0;
+      return true;
+    }
+    lane->wanted_ns = ns;
+    uint32_t seen = __atomic_load_n(&pace.opened, __ATOMIC_SEQ_CST);
+    ring();
+    pthread_mutex_unlock(&pace.lock);
+    futex_wait(&pace.opened, seen, kForever);
+    pthread_mutex_lock(&pace.lock);
+  }
+  lane->wanted_ns = 0;
+  return decided == static_cast<int>(Enforcement::kPassed);
+}
+
+// A launch that was let through, with events around it if it is measured or its queue is due for a mark.
+CUresult launch_marked(Lane* lane, Cost* cost, uint64_t ns, Call call, void* arguments) {
+  Queue* queue = lane->queue;
+  if (queue == nullptr) return CUDA_ERROR_INVALID_HANDLE;  // its stream was destroyed while it waited
+  CUstream stream = queue->kind == QueueKind::kPerThread ? CU_STREAM_PER_THREAD : queue->stream;
+  uint64_t now = now_ns();
+  bool quiet = capturing == 0 && queue->count < kMarks;
+  bool measures = quiet && !cost->being_measured && (cost->measured == 0 || lane->measures);
+  bool marks = quiet && (measures || queue->launched_ns + ns - queue->marked_ns >= kSliceNs / 2 ||
+                         now - queue->marked_at_ns >= kTickNs);
+  Mark mark;
+  if (measures) mark.before = take_event(queue->context);
+  if (marks) mark.event = take_event(queue->context);
+  if (mark.before != nullptr) mark.cost = cost, cost->being_measured = 1, lane->measures = false;
+  __atomic_store_n(&lane->busy, 1U, __ATOMIC_RELAXED);
+  pthread_mutex_unlock(&pace.lock);
+
+  if (mark.before != nullptr) real.cuEventRecord(mark.before, stream);
+  CUresult result = call(arguments);
+  if (result == CUDA_SUCCESS) poke(&lane->launched_ns, lane->launched_ns + ns);
+  bool recorded = mark.event != nullptr && real.cuEventRecord(mark.event, stream) == CUDA_SUCCESS;
+
+  pthread_mutex_lock(&pace.lock);
+  now = now_ns();
+  book(lane, now);
+  mark.launched_ns = queue->launched_ns;
+  if (result != CUDA_SUCCESS || !recorded) {
+    if (mark.cost != nullptr) cost->being_measured = 0;
+    give_event(queue->context, mark.before);
+    mark.before = nullptr;
+    mark.cost = nullptr;
+  }
+  if (!recorded || !push_mark(queue, mark, now)) give_event(queue->context, mark.event);
+  __atomic_store_n(&lane->busy, 0U, __ATOMIC_RELEASE);
+  return result;
+}
+
+// --- enforcement
+// -------------------------------------------------------------------------------------------------------
+
+Enforcement cannot(const char* reason, const char* detail) {
+  static bool said = false;
+  say_once(&said, reason, detail);
+  return settings().refuses ? Enforcement::kRefused : Enforcement::kPassed;
+}
+
+Enforcement decide() {
+  const Settings& s = settings();
+  bool has_driver = find_real();
+  if (!s.configured) return Enforcement::kNone;
+  watch_forks();
+  const char* what = s.refuses ? "work on the device is refused: " : "NOT ENFORCED, everything passes: ";
+  if (s.problem != nullptr) return cannot(what, s.problem);
+  if (!has_driver) return Enforcement::kNone;  // no driver, no device
+  char error[256] = {};
+  pace.gate = fg_open(s.socket, s.instance, kOpenTimeoutNs, error, sizeof(error));
+  if (pace.gate == nullptr) return cannot(what, error);
+  pace.no_barrier = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
+  if (start_pacer()) return Enforcement::kEnforced;
+  fg_close(pace.gate);
+  pace.gate = nullptr;
+  return cannot(what, "no thread could be started");
+}
+
+}  // namespace
+
+Enforcement enforcement() {
+  int known = __atomic_load_n(&decided, __ATOMIC_ACQUIRE);
+  if (known >= 0) return static_cast<Enforcement>(known);
+  pthread_mutex_lock(&pace.deciding);
+  if (decided < 0) __atomic_store_n(&decided, static_cast<int>(decide()), __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&pace.deciding);
+  return static_cast<Enforcement>(decided);
+}
+
+fg_gate* gate() { return pace.gate; }
+uint64_t time_ns() { return now_ns(); }
+
+void forget_launch(const void* what) {
+  if (decided != static_cast<int>(Enforcement::kEnforced)) return;
+  PaceLock lock;
+  what != nullptr ? forget_cost_of(what) : forget_costs();
+}
+
+CUresult launch_slowly(const void* what, uint64_t blocks, CUstream stream, Call call, void* arguments) {
+  Enforcement now = enforcement();
+  if (now == Enforcement::kRefused) return CUDA_ERROR_NOT_PERMITTED;
+  if (now != Enforcement::kEnforced) return call(arguments);
+  if (own_lane != nullptr && own_lane->busy) return call(arguments);  // the driver calls itself
+  pthread_mutex_lock(&pace.lock);
+  Lane* lane = take_lane();
+  if (lane == nullptr || is_captured(stream)) {
+    pthread_mutex_unlock(&pace.lock);
+    static bool said = false;
+    if (lane == nullptr)
+      say_once(&said, "more than 256 threads launch at once: launches of the others are refused");
+    return lane == nullptr ? CUDA_ERROR_NOT_PERMITTED : call(arguments);
+  }
+  attach(lane, stream, now_ns());
+  Cost* cost = find_or_begin(what, blocks);
+  uint64_t ns = cost->ns;
+  CUresult result = CUDA_ERROR_NOT_PERMITTED;
+  if (wait_for_turn(lane, ns)) result = launch_marked(lane, cost, ns, call, arguments);
+  pthread_mutex_unlock(&pace.lock);
+  return result;
+}
+
+PaceLock::PaceLock() { pthread_mutex_lock(&pace.lock); }
+PaceLock::~PaceLock() { pthread_mutex_unlock(&pace.lock); }
+
+void settle_lanes(const Queue* queue) {
+  uint64_t now = now_ns();
+  for_each_lane([&](Lane* lane) {
+    if (queue != nullptr && lane->queue != queue) return;
+    stop(lane, now);
+    lane->stream = kNoStream;
+    if (queue != nullptr) lane->queue = nullptr;
+  });
+}
+
+void several_contexts() {
+  pace.many_contexts = true;
+  settle_lanes(nullptr);
+}
+
+void forget_after_fork() {
+  fg_gate* gate = pace.gate;
+  new (&pace) Pace();
+  decided = -1;
+  forget_lanes();
+  forget_queues();
+  forget_costs();
+  if (gate != nullptr) fg_forget(gate);
+}
+
+}  // namespace fasthook
