@@ -2,7 +2,7 @@
 
 namespace fasthook {
 
-Cost costs[kCosts];
+Cost costs[kCosts + 1];
 
 namespace {
 Cost crowd;  // all that the table has no room for
@@ -11,14 +11,14 @@ uint64_t longest_ns = 0;
 constexpr uint32_t kMostUsed = kCosts / 4 * 3;
 }  // namespace
 
-Cost* find_or_begin(const void* what, uint64_t blocks) {
-  for (uint32_t at = place_of(what, blocks);; at = (at + 1) % kCosts) {
+Cost* find_or_begin(const void* what, uint64_t shape) {
+  for (uint32_t at = place_of(what, shape);; at = (at + 1) % kCosts) {
     Cost* cost = &costs[at];
-    if (cost->what == what && cost->blocks == blocks) return cost;
+    if (cost->what == what && cost->shape == shape) return cost;
     if (cost->what != nullptr) continue;
     if (used >= kMostUsed) return &crowd;
     ++used;
-    cost->blocks = blocks;
+    cost->shape = shape;
     __atomic_store_n(&cost->what, what, __ATOMIC_RELEASE);
     return cost;
   }
@@ -27,10 +27,9 @@ Cost* find_or_begin(const void* what, uint64_t blocks) {
 // Follows what it sees: quickly upwards, since to expect too little costs others their time.
 void measured(Cost* cost, uint64_t ns) {
   cost->being_measured = 0;
-  if (ns == 0) ns = 1;
   uint64_t before = cost->ns, now = ns;
   if (cost->measured > 0) now = ns > before ? before + (ns - before + 1) / 2 : before - (before - ns) / 8;
-  __atomic_store_n(&cost->ns, now, __ATOMIC_RELAXED);
+  __atomic_store_n(&cost->ns, now < 2 ? 2 : now & ~1ULL, __ATOMIC_RELAXED);
   ++cost->measured;
   if (now > longest_ns) longest_ns = now;
 }

@@ -80,7 +80,7 @@ void wake_lanes() {
 // ---------------------------------------------------------------------------------------------------
 
 void book(Lane* lane, uint64_t now) {
-  uint64_t launched = __atomic_load_n(&lane->launched_ns, __ATOMIC_ACQUIRE);
+  uint64_t launched = __atomic_load_n(&lane->launched_ns, __ATOMIC_ACQUIRE) & ~kBusy;
   if (launched == lane->booked_ns) return;
   if (lane->queue != nullptr) book_launch(lane->queue, launched - lane->booked_ns, now);
   lane->booked_ns = launched;
@@ -162,7 +162,7 @@ void close_lanes() {
   for_each_lane([](Lane* lane) { poke(&lane->ceiling_ns, 0); });
   syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
   for (int i = 0; i < lane_count; ++i) {
-    while (__atomic_load_n(&lanes[i].busy, __ATOMIC_ACQUIRE)) {
+    while (__atomic_load_n(&lanes[i].launched_ns, __ATOMIC_ACQUIRE) & kBusy) {
       pthread_mutex_unlock(&pace.lock);
       futex_wait(&pace.opened, pace.opened, now_ns() + kGlanceNs);
       pthread_mutex_lock(&pace.lock);
@@ -244,7 +244,7 @@ void tick(uint64_t now) {
   if (now < pace.tick_ns + kTickNs) return;
   pace.tick_ns = now;
   for_each_lane([now](Lane* lane) {
-    bool active = peek(&lane->launched_ns) != lane->seen_ns;
+    bool active = (peek(&lane->launched_ns) & ~kBusy) != lane->seen_ns;
     stop(lane, now);
     lane->seen_ns = lane->booked_ns;
     lane->measures = active;
@@ -396,44 +396,46 @@ bool wait_for_turn(Lane* lane, uint64_t ns) {
     pthread_mutex_lock(&pace.lock);
   }
   lane->wanted_ns = 0;
-  return decided == static_cast<int>(Enforcement::kPassed);
+  return false;
 }
 
-// A launch that was let through, with events around it if it is measured or its queue is due for a mark.
-CUresult launch_marked(Lane* lane, Cost* cost, uint64_t ns, Call call, void* arguments) {
+CUstream handle_of(const Queue* queue) {
+  return queue->kind == QueueKind::kPerThread ? CU_STREAM_PER_THREAD : queue->stream;
+}
+
+// A launch was let through: should it be measured, and is its queue due for a mark? Makes the lane busy.
+void begin(Lane* lane, Cost* cost, uint64_t ns) {
   Queue* queue = lane->queue;
-  if (queue == nullptr) return CUDA_ERROR_INVALID_HANDLE;  // its stream was destroyed while it waited
-  CUstream stream = queue->kind == QueueKind::kPerThread ? CU_STREAM_PER_THREAD : queue->stream;
   uint64_t now = now_ns();
   bool quiet = capturing == 0 && queue->count < kMarks;
   bool measures = quiet && !cost->being_measured && (cost->measured == 0 || lane->measures);
   bool marks = quiet && (measures || queue->launched_ns + ns - queue->marked_ns >= kSliceNs / 2 ||
                          now - queue->marked_at_ns >= kTickNs);
-  Mark mark;
-  if (measures) mark.before = take_event(queue->context);
-  if (marks) mark.event = take_event(queue->context);
-  if (mark.before != nullptr) mark.cost = cost, cost->being_measured = 1, lane->measures = false;
-  __atomic_store_n(&lane->busy, 1U, __ATOMIC_RELAXED);
-  pthread_mutex_unlock(&pace.lock);
+  lane->passing_ns = ns;
+  lane->cost = cost;
+  lane->mark = Mark();
+  if (marks) lane->mark.event = take_event(queue->context);
+  if (measures && lane->mark.event != nullptr) lane->mark.before = take_event(queue->context);
+  if (lane->mark.before != nullptr) {
+    lane->mark.cost = cost;
+    cost->being_measured = 1;
+    lane->measures = false;
+  }
+  poke(&lane->launched_ns, lane->launched_ns | kBusy);
+}
 
-  if (mark.before != nullptr) real.cuEventRecord(mark.before, stream);
-  CUresult result = call(arguments);
-  if (result == CUDA_SUCCESS) poke(&lane->launched_ns, lane->launched_ns + ns);
-  bool recorded = mark.event != nullptr && real.cuEventRecord(mark.event, stream) == CUDA_SUCCESS;
-
-  pthread_mutex_lock(&pace.lock);
-  now = now_ns();
+// The launch has been handed to the driver, or not.
+void end(Lane* lane, bool launched, bool recorded) {
+  Queue* queue = lane->queue;
+  Mark mark = lane->mark;
+  uint64_t before = lane->launched_ns & ~kBusy, now = now_ns();
+  __atomic_store_n(&lane->launched_ns, launched ? before + lane->passing_ns : before, __ATOMIC_RELEASE);
   book(lane, now);
   mark.launched_ns = queue->launched_ns;
-  if (result != CUDA_SUCCESS || !recorded) {
-    if (mark.cost != nullptr) cost->being_measured = 0;
-    give_event(queue->context, mark.before);
-    mark.before = nullptr;
-    mark.cost = nullptr;
-  }
-  if (!recorded || !push_mark(queue, mark, now)) give_event(queue->context, mark.event);
-  __atomic_store_n(&lane->busy, 0U, __ATOMIC_RELEASE);
-  return result;
+  if (recorded && launched && push_mark(queue, mark, now)) return;
+  if (mark.cost != nullptr) mark.cost->being_measured = 0;
+  give_event(queue->context, mark.before);
+  give_event(queue->context, mark.event);
 }
 
 // --- enforcement
@@ -483,26 +485,38 @@ void forget_launch(const void* what) {
   what != nullptr ? forget_cost_of(what) : forget_costs();
 }
 
-CUresult launch_slowly(const void* what, uint64_t blocks, CUstream stream, Call call, void* arguments) {
+bool Pass::let_through_slowly(const void* what, uint64_t shape, CUstream stream) {
+  lane_ = nullptr;
+  launched_ns_ = kSlow;
   Enforcement now = enforcement();
-  if (now == Enforcement::kRefused) return CUDA_ERROR_NOT_PERMITTED;
-  if (now != Enforcement::kEnforced) return call(arguments);
-  if (own_lane != nullptr && own_lane->busy) return call(arguments);  // the driver calls itself
-  pthread_mutex_lock(&pace.lock);
+  if (now != Enforcement::kEnforced) return now != Enforcement::kRefused;
+  if (own_lane != nullptr && (own_lane->launched_ns & kBusy)) return true;  // the driver calls itself
+  PaceLock lock;
+  if (is_captured(stream)) return true;
   Lane* lane = take_lane();
-  if (lane == nullptr || is_captured(stream)) {
-    pthread_mutex_unlock(&pace.lock);
-    static bool said = false;
-    if (lane == nullptr)
-      say_once(&said, "more than 256 threads launch at once: launches of the others are refused");
-    return lane == nullptr ? CUDA_ERROR_NOT_PERMITTED : call(arguments);
-  }
+  static bool said = false;
+  if (lane == nullptr) return say_once(&said, "more than 256 threads launch: the others are refused"), false;
   attach(lane, stream, now_ns());
-  Cost* cost = find_or_begin(what, blocks);
-  uint64_t ns = cost->ns;
-  CUresult result = CUDA_ERROR_NOT_PERMITTED;
-  if (wait_for_turn(lane, ns)) result = launch_marked(lane, cost, ns, call, arguments);
-  pthread_mutex_unlock(&pace.lock);
+  Cost* cost = find_or_begin(what, shape);
+  uint64_t ns = peek(&cost->ns);
+  if (!wait_for_turn(lane, ns)) return decided == static_cast<int>(Enforcement::kPassed);
+  begin(lane, cost, ns);
+  lane_ = lane;
+  if (lane->mark.before != nullptr) real.cuEventRecord(lane->mark.before, handle_of(lane->queue));
+  return true;
+}
+
+CUresult Pass::done_slowly(CUresult result) {
+  bool slow = launched_ns_ & kSlow;
+  if (lane_ == nullptr) return result;
+  if (!slow) {  // it failed: nothing was launched
+    __atomic_store_n(&lane_->launched_ns, lane_->launched_ns & ~kBusy, __ATOMIC_RELEASE);
+    return result;
+  }
+  CUevent event = lane_->mark.event;
+  bool recorded = event != nullptr && real.cuEventRecord(event, handle_of(lane_->queue)) == CUDA_SUCCESS;
+  PaceLock lock;
+  end(lane_, result == CUDA_SUCCESS, recorded);
   return result;
 }
 

@@ -12,34 +12,56 @@
 
 namespace fasthook {
 
-using Call = CUresult (*)(void* arguments);
-
-// Launches as soon as it may: with the lock, waiting if need be. Every launch that measures, marks, changes
-// its stream or has no credit left.
-CUresult launch_slowly(const void* what, uint64_t blocks, CUstream stream, Call call, void* arguments);
-
-// The one gate for launches: `what` is the kernel or graph, `call` launches it in the driver.
-template <typename Launch>
-inline CUresult launch(const void* what, uint64_t blocks, CUstream stream, const Launch& call) {
-  Lane* lane = own_lane;
-  const Cost* cost = find_quickly(what, blocks);
-  if (__builtin_expect(lane != nullptr && cost != nullptr && lane->stream == stream, 1)) {
-    if (lane->busy) return call();  // the driver calls itself
-    // Who takes the credit away first takes it and then waits for those that are busy; see close_lanes.
-    __atomic_store_n(&lane->busy, 1U, __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    uint64_t launched = lane->launched_ns, ns = peek(&cost->ns);
-    if (__builtin_expect(launched + ns <= peek(&lane->ceiling_ns), 1)) {
-      CUresult result = call();
-      if (result == CUDA_SUCCESS) poke(&lane->launched_ns, launched + ns);
-      __atomic_store_n(&lane->busy, 0U, __ATOMIC_RELEASE);
-      return result;
-    }
-    __atomic_store_n(&lane->busy, 0U, __ATOMIC_RELEASE);
+// One launch. `what` is the kernel or graph, `shape` what else tells how long it takes.
+//
+//   Pass pass;
+//   if (!pass.let_through(what, shape, stream)) return CUDA_ERROR_NOT_PERMITTED;
+//   return pass.done(real.cuLaunchKernel(...));
+//
+// While it is under way the pacer does not close.
+class Pass {
+ public:
+  bool let_through(const void* what, uint64_t shape, CUstream stream) {
+    return takes_credit(what, shape, stream) || let_through_slowly(what, shape, stream);
   }
-  auto thunk = [](void* launch) { return (*static_cast<const Launch*>(launch))(); };
-  return launch_slowly(what, blocks, stream, thunk, const_cast<Launch*>(&call));
-}
+
+  CUresult done(CUresult result) {
+    if (((launched_ns_ & kSlow) | static_cast<uint64_t>(result)) != 0) [[unlikely]]
+      return done_slowly(result);
+    __atomic_store_n(&lane_->launched_ns, launched_ns_, __ATOMIC_RELEASE);
+    return result;
+  }
+
+ private:
+  static constexpr uint64_t kSlow = 1;
+
+  [[gnu::always_inline]] bool takes_credit(const void* what, uint64_t shape, CUstream stream) {
+    Lane* lane = own_lane;
+    const Cost* cost = find_quickly(what, shape);
+    if (lane == nullptr || cost == nullptr || lane->stream != stream) [[unlikely]]
+      return false;
+    uint64_t before = lane->launched_ns;
+    if (before & kBusy) [[unlikely]]  // the driver calls itself
+      return false;
+    // Who takes the credit away first takes it and then waits for those that are busy; see close_lanes.
+    poke(&lane->launched_ns, before | kBusy);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    lane_ = lane;
+    launched_ns_ = before + peek(&cost->ns);
+    if (launched_ns_ <= peek(&lane->ceiling_ns)) [[likely]]
+      return true;
+    __atomic_store_n(&lane->launched_ns, before, __ATOMIC_RELEASE);
+    return false;
+  }
+
+  // With the lock, waiting if need be: every launch that measures, marks, changes its stream or has no credit
+  // left.
+  [[gnu::cold, gnu::noinline]] bool let_through_slowly(const void* what, uint64_t shape, CUstream stream);
+  [[gnu::cold, gnu::noinline]] CUresult done_slowly(CUresult result);
+
+  Lane* lane_;  // null: none of ours, it just passes
+  uint64_t launched_ns_;
+};
 
 // While it lives nothing is let through or returned that concerns streams and contexts.
 struct PaceLock {
