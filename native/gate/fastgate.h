@@ -29,6 +29,8 @@ enum fg_result {
 FG_API fg_gate* fg_open(const char* socket_path, const char* instance_id, uint64_t timeout_ns, char* error,
                         size_t error_size);
 FG_API void fg_close(fg_gate* gate);
+// In the child of a fork: lets go of the parent's gate, which stays as it is.
+FG_API void fg_forget(fg_gate* gate);
 
 // Blocks until a burst of about `burst_ns` may start (0: work that can stop at any moment).
 FG_API int fg_acquire(fg_gate* gate, uint64_t burst_ns, uint64_t timeout_ns);

@@ -1,4 +1,5 @@
 // The board and the pages: from descriptors to mappings and back.
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -45,3 +46,13 @@ void unmap_all(Mapping* mapping) {
 }
 
 }  // namespace fastgate
+
+using namespace fastgate;
+
+void fg_forget(fg_gate* g) {
+  if (g->successor != nullptr) unmap_all(g->successor);
+  close_all(g->stop_pipe, 2);
+  if (g->socket >= 0) close(g->socket);
+  unmap_all(&g->map);
+  free(g);
+}
