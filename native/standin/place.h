@@ -32,7 +32,9 @@ inline void* map_place(const std::string& state, int* fd) {
 inline st_device* open_device(const Settings& settings) {
   int fd = -1;
   void* memory = map_place(settings.state, &fd);
-  const st_config config = {settings.sms, 0, settings.mem_bytes};
+  st_config config = {};
+  config.sms = settings.sms;
+  config.mem_bytes = settings.mem_bytes;
   st_device* device = memory != nullptr ? st_create(memory, &config) : nullptr;
   if (fd >= 0) close(fd);  // and its lock with it; the mapping stays
   return device;
