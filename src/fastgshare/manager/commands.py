@@ -13,6 +13,7 @@ from fastgshare.domain.errors import FastGShareError, InvalidValue, WireError
 from fastgshare.domain.units import ns, seconds
 from fastgshare.manager import messages
 from fastgshare.manager.books import Books
+from fastgshare.manager.layout import Hold
 from fastgshare.manager.peers import Peer
 from fastgshare.manager.seats import Seat
 from fastgshare.manager.timetable import Timetable
@@ -121,13 +122,13 @@ class Commands:
     def _holds(self, document: Document) -> dict[str, list[tuple[int, int, bool]]]:
         """The last holds of each instance, as many as fit a message."""
         table = self._daemon.table
-        most = max(1, min(64, _HOLDS_IN_ALL // max(1, len(table.seats))))
-        found = {}
-        for seat in table.seats.values():
-            head = table.memory.page(seat.index) if seat.index >= 0 else None
-            holds = table.memory.holds(seat.index, head, 0) if head else []
-            found[seat.instance_id] = [(h.start_ns, h.end_ns, h.loan) for h in holds[-most:]]
-        return found
+        members = [member for seat in table.seats.values() for member in seat.members]
+        most = max(1, min(64, _HOLDS_IN_ALL // max(1, len(members))))
+        found: dict[str, list[Hold]] = {name: [] for name in table.seats}
+        for member in members:
+            head = table.memory.page(member.index)
+            found[member.seat.instance_id] += table.memory.holds(member.index, head, 0)[-most:] if head else []
+        return {name: [(h.start_ns, h.end_ns, h.loan) for h in sorted(holds)] for name, holds in found.items()}
 
     def _status(self, document: Document) -> Document:
         table = self._daemon.table
@@ -143,7 +144,15 @@ class Commands:
 
     @staticmethod
     def _describe(table: Timetable, seat: Seat) -> Document:
-        head = table.memory.page(seat.index) if seat.index >= 0 else None
-        used = {"mem_bytes": head.mem_bytes if head else 0, "mem_peak_bytes": head.mem_peak_bytes if head else 0}
-        who = {"index": seat.index, "pid": seat.pid, "fenced": seat.fenced, "burst_s": seconds(seat.burst_ns)}
-        return who | messages.share_document(seat.share, seat.rect) | used
+        heads = [table.memory.page(member.index) for member in seat.members]
+        used = [(head.mem_bytes, head.mem_peak_bytes) for head in heads if head is not None]
+        who: Document = {
+            "index": seat.members[0].index if seat.members else -1,
+            "pid": seat.pid,
+            "pids": [member.process.pid for member in seat.members],
+            "fenced": seat.fenced,
+            "burst_s": seconds(seat.burst_ns),
+            "mem_bytes": sum(now for now, _ in used),
+            "mem_peak_bytes": sum(peak for _, peak in used),
+        }
+        return who | messages.share_document(seat.share, seat.rect)

@@ -27,9 +27,12 @@ from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, Invalid
 from fastgshare.domain.units import ns
 from fastgshare.manager import layout, messages
 from fastgshare.manager.books import Books
+from fastgshare.manager.cells import CellsByInstance
 from fastgshare.manager.commands import Commands
+from fastgshare.manager.members import Member
 from fastgshare.manager.memory import DeviceMemory
 from fastgshare.manager.peers import Message, Peer, Peers
+from fastgshare.manager.processes import Process
 from fastgshare.manager.seats import Seat
 from fastgshare.manager.timetable import LEND_VALID_NS, Timetable
 
@@ -63,7 +66,7 @@ class Daemon:
         self._peers = Peers(directory / SOCKET_NAME, self._epoll)
         self._commands = Commands(self)
         self._waiting: dict[int, messages.Hello] = {}  # has introduced itself, is not admitted yet; by descriptor
-        self._seats_by_fd: dict[int, Seat] = {}
+        self._members_by_fd: dict[int, Member] = {}
         self._next_look_ns = self._next_flush_ns = self._next_tick_ns = 0
         self._look_due = self._stopping = self._cells_changed = False
         self._complaints = 0
@@ -169,8 +172,8 @@ class Daemon:
         try:
             note = json.loads((self._directory / MEMORY_NAME).read_text())
             memory = DeviceMemory.take_back(fds, note["identities"])
-            cells = {str(name): int(index) for name, index in note["cells"].items()}
-        except (WireError, ValueError, KeyError, OSError) as error:
+            cells = {str(name): [(int(pid), int(at)) for pid, at in pairs] for name, pairs in note["cells"].items()}
+        except (WireError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             self._complain(f"not the predecessor's memory: {error}")
             return
         now_ns = time.monotonic_ns()
@@ -181,7 +184,7 @@ class Daemon:
         self._cells_changed = False
         self._write_note(self.table.cells)
 
-    def _write_note(self, cells: dict[str, int]) -> None:
+    def _write_note(self, cells: CellsByInstance) -> None:
         path = self._directory / MEMORY_NAME
         draft = path.with_suffix(".new")
         try:
@@ -234,9 +237,9 @@ class Daemon:
 
     def _disconnect(self, peer: Peer) -> None:
         self._waiting.pop(peer.fd, None)
-        seat = self._seats_by_fd.pop(peer.fd, None)
-        if seat is not None and seat.socket_fd == peer.fd:
-            seat.socket_fd = -1
+        member = self._members_by_fd.pop(peer.fd, None)
+        if member is not None and member.socket_fd == peer.fd:
+            member.socket_fd = -1
         self._peers.close(peer)
 
     def _complain(self, text: str) -> None:
@@ -266,66 +269,104 @@ class Daemon:
         known = seat.instance_id in self.table.seats
         self.table.admit(seat, time.monotonic_ns())
         if not known:
-            self._epoll.register(seat.pidfd, select.EPOLLIN)
+            for process in (seat.process, *(member.process for member in seat.members)):
+                self._watch(process)
         self._welcome_waiting()
+
+    def _watch(self, process: Process | None) -> None:
+        if process is not None:
+            self._epoll.register(process.fd, select.EPOLLIN)
+
+    def _unwatch(self, process: Process | None) -> None:
+        if process is not None:
+            with suppress(OSError, ValueError):
+                self._epoll.unregister(process.fd)
 
     def _welcome_waiting(self) -> None:
         """Let in who has both introduced itself and been admitted."""
         for fd, hello in list(self._waiting.items()) if self._table is not None else ():
             peer = self._peers.get(fd)
-            seat = self.table.seats.get(hello.instance_id)
             readopted = hello.kind == layout.READOPT
             try:
                 if peer is None or (self._grace_until_ns and not readopted):
                     continue
-                if seat is not None and seat.pid == peer.pid:
+                seat = self.table.seats.get(hello.instance_id)
+                process = self._process_of(peer, seat)
+                if seat is not None and process is not None:
                     del self._waiting[fd]
-                    self._let_in(peer, seat, hello.index if readopted else -1)
+                    self._let_in(peer, seat, process, hello.index if readopted else -1)
                 elif readopted and not self._grace_until_ns:
                     del self._waiting[fd]
                     peer.socket.send(messages.answer(layout.REFUSED, reason="it is no longer on this device"))
-            except OSError as error:
+            except (OSError, FastGShareError) as error:
                 self._complain(f"instance {hello.instance_id} could not be let in: {error}")
                 self._disconnect_fd(fd)
 
-    def _let_in(self, peer: Peer, seat: Seat, index: int) -> None:
-        """With the cell it had, if it is still its own, or with a new one."""
-        if 0 <= index == seat.index:
-            self._attach(peer, seat)
-            peer.socket.send(messages.answer(layout.ADOPTED, seat.index))
-        else:
-            self._welcome(peer, seat)
+    @staticmethod
+    def _process_of(peer: Peer, seat: Seat | None) -> Process | None:
+        """The process behind a connection, if it is one of the instance's."""
+        if seat is None:
+            return None
+        process = Process.open(peer.pid)
+        if seat.includes(process):
+            return process
+        process.close()
+        return None
 
-    def _welcome(self, peer: Peer, seat: Seat) -> None:
+    def _let_in(self, peer: Peer, seat: Seat, process: Process, index: int) -> None:
+        """With the cell it had, if it is still its own, or with a new one, since it may have written to the first."""
+        known = seat.member(process.pid)
+        if known is not None and index == known.index:
+            process.close()
+            self._attach(peer, known)
+            peer.socket.send(messages.answer(layout.ADOPTED, known.index))
+            return
+        if known is not None:
+            self._let_go(known)
+        self._welcome(peer, seat, process)
+
+    def _welcome(self, peer: Peer, seat: Seat, process: Process) -> None:
         try:
-            self.table.take_cell(seat, time.monotonic_ns())
-            self._note_cells()  # before it may work: a successor has to know
+            member = self.table.join(seat, process, time.monotonic_ns())
         except FastGShareError as error:
+            process.close()
             peer.socket.send(messages.answer(layout.REFUSED, reason=str(error)))
             return
-        self._attach(peer, seat)
-        fds = self.table.memory.descriptors_for(seat.index)
+        self._watch(process)
+        self._note_cells()  # before it may work: a successor has to know
+        self._attach(peer, member)
+        fds = self.table.memory.descriptors_for(member.index)
         try:
-            socket.send_fds(peer.socket, [messages.answer(layout.WELCOME, seat.index)], fds)
+            socket.send_fds(peer.socket, [messages.answer(layout.WELCOME, member.index)], fds)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _attach(self, peer: Peer, seat: Seat) -> None:
-        seat.socket_fd = peer.fd
-        self._seats_by_fd[peer.fd] = seat
+    def _attach(self, peer: Peer, member: Member) -> None:
+        member.socket_fd = peer.fd
+        self._members_by_fd[peer.fd] = member
 
     def _leave(self, peer: Peer) -> None:
-        seat = self._seats_by_fd.get(peer.fd)
-        if seat is not None:
-            self.remove(seat.instance_id)
+        member = self._members_by_fd.get(peer.fd)
+        if member is not None:
+            self._let_go(member)
+
+    def _let_go(self, member: Member) -> None:
+        """One process is no longer on the device; its instance is."""
+        self.table.leave(member, time.monotonic_ns())
+        self._cells_changed = True
+        self._disconnect_fd(member.socket_fd)
+        self._unwatch(member.process)
+        member.process.close()
 
     def _process_ended(self, pidfd: int) -> None:
+        # The number may have been given to another process in this very round: ask.
         for seat in list(self._table.seats.values()) if self._table else []:
-            # The number may have been given to another process in this very round: ask.
-            if seat.pidfd == pidfd and seat.has_ended():
-                if seat.fenced:
-                    self._complain(f"instance {seat.instance_id} was ended: {seat.fenced}")
+            for member in [m for m in seat.members if m.process.fd == pidfd and m.process.has_ended()]:
+                if member.fenced:
+                    self._complain(f"process {member.process.pid} of {seat.instance_id} was ended: {member.fenced}")
+                self._let_go(member)
+            if seat.process is not None and seat.process.fd == pidfd and seat.has_ended():
                 self.remove(seat.instance_id)
 
     def remove(self, instance_id: str) -> None:
@@ -334,10 +375,11 @@ class Daemon:
         if seat is None:
             return
         self._cells_changed = True
-        self._disconnect_fd(seat.socket_fd)  # should it live on and knock again, it is refused
-        with suppress(OSError):
-            self._epoll.unregister(seat.pidfd)
-        os.close(seat.pidfd)
+        for member in seat.members:
+            self._disconnect_fd(member.socket_fd)  # should it live on and knock again, it is refused
+            self._unwatch(member.process)
+        self._unwatch(seat.process)
+        seat.close_processes()
 
 
 def parse_device(text: str) -> Device:

@@ -146,9 +146,9 @@ class PageHead:
         return self.demand_ns + (max(0, now_ns - self.demand_since_ns) if self.demand_since_ns else 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Hold:
-    """One stretch of time in which an instance held a token."""
+    """One stretch of time in which a process held a token. They sort by when they began."""
 
     start_ns: int
     end_ns: int

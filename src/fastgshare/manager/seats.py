@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import time
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.domain.units import milli
 from fastgshare.manager import layout
+from fastgshare.manager.members import Member
+from fastgshare.manager.processes import Process
 from fastgshare.manager.tokens import LONGEST_WINDOW_NS, Entry, Loan
 
 UNDECLARED_HANG_NS: Final = 1_000_000_000
@@ -24,44 +19,31 @@ NO_TIME: Final = layout.Timing(0, 1, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
-class Booked:
-    """What the ledger has counted of an instance: times in nanoseconds. since_ns: when it took its cell."""
+class Received:
+    """What processes received within a window, in nanoseconds. demand_ns: of the one that had work the longest."""
 
-    since_ns: int = 0
+    held_ns: int = 0
+    lent_ns: int = 0
     demand_ns: int = 0
     cpu_ns: int = 0
 
-
-@dataclass(slots=True)
-class Seen:
-    """What was seen of an instance's conduct; see conduct.py.
-
-    burst: (grants, start) of the burst at work, unchanged since unchanged_ns.
-    blocks_ns, blocks_last_ns: when it was first and last seen to keep the owner of a slot from it.
-    unreadable_ns: its page could not be read since then. cpu_ns: its CPU time when one of these began.
-    granted: it has held a token. checked_ns, checked_cpu_ns, checked_held_ns, strikes: the CPU check.
-    """
-
-    burst: tuple[int, int] = (0, 0)
-    unchanged_ns: int = 0
-    blocks_ns: int = 0
-    blocks_last_ns: int = 0
-    unreadable_ns: int = 0
-    cpu_ns: int = 0
-    granted: bool = False
-    checked_ns: int = 0
-    checked_cpu_ns: int = 0
-    checked_held_ns: int = 0
-    strikes: int = 0
+    def add(self, other: Received) -> None:
+        """Add what another process received at the same time."""
+        self.held_ns += other.held_ns
+        self.lent_ns += other.lent_ns
+        self.demand_ns = max(self.demand_ns, other.demand_ns)
+        self.cpu_ns += other.cpu_ns
 
 
 @dataclass(slots=True)
 class Seat:
-    """One admitted instance: who it is, what it is granted, what was seen of it.
+    """One admitted instance: who it is, what it is granted, which processes of it are on the device.
 
-    index: its cell, or -1 before it registered. pidfd: becomes readable when the process has ended.
-    declared: its burst is a promise, not a measurement. root: a process whose descendants are the instance's too (0:
-    none). fenced: why it was ended, if it was.
+    pid: the process that was admitted; when it ends, all of the instance has ended. root: a process whose descendants
+    are the instance's too (0: none). declared: its burst is a promise, not a measurement.
+    former: a cell whose process has ended and whose account is still the instance's latest, or -1.
+    departed: what processes that have ended received since the ledger's last entry. since_ns: when the first of the
+    present processes came. fenced: why a process of it was ended, if one was.
     """
 
     instance_id: str
@@ -71,16 +53,16 @@ class Seat:
     burst_ns: int = 0
     declared: bool = False
     root: int = 0
-    index: int = -1
-    pidfd: int = -1
-    socket_fd: int = -1
+    process: Process | None = None
+    root_process: Process | None = None
+    members: list[Member] = field(default_factory=list)
+    former: int = -1
     wanting: bool = False
     timing: layout.Timing = NO_TIME
     loans: tuple[Loan, ...] = ()
-    published: bytes = b""
+    departed: Received | None = None
+    since_ns: int = 0
     fenced: str = ""
-    booked: Booked = field(default_factory=Booked)
-    seen: Seen = field(default_factory=Seen)
 
     @property
     def hang_ns(self) -> int:
@@ -92,6 +74,17 @@ class Seat:
     def longest_learnt_ns(self) -> int:
         """The longest burst that is believed: beyond it no window would do."""
         return round(self.share.quota_request * LONGEST_WINDOW_NS)
+
+    @property
+    def cells(self) -> int:
+        """Mask of its processes' cells."""
+        return sum(1 << member.index for member in self.members)
+
+    @property
+    def siblings(self) -> int:
+        """The same for its processes to see: with the cell that has the latest account; 0 for one that is alone."""
+        mask = self.cells | (1 << self.former if self.former >= 0 else 0)
+        return mask if mask.bit_count() > 1 else 0
 
     def timing_in(self, epoch_ns: int, window_ns: int) -> layout.Timing:
         """Its share in the units of the wire, for a window."""
@@ -105,42 +98,35 @@ class Seat:
         )
 
     def entry(self) -> Entry:
-        """The instance as the token policy sees it."""
-        t = self.timing
-        return Entry(
-            *(self.index, t.sm_offset, t.sm, t.slot_start_ns, t.slot_end_ns, t.limit_ns, t.burst_ns, self.wanting)
-        )
+        """The instance as the token policy sees it, by its first process's cell."""
+        t, index = self.timing, self.members[0].index
+        return Entry(index, t.sm_offset, t.sm, t.slot_start_ns, t.slot_end_ns, t.limit_ns, t.burst_ns, self.wanting)
 
-    def open_process(self) -> None:
-        """Get hold of the process behind the pid. Raises `InvalidValue` if there is none."""
+    def open_processes(self) -> None:
+        """Get hold of the processes behind pid and root. Raises `InvalidValue` if there is none."""
+        root = Process.open(self.root, "root") if self.root else None
         try:
-            self.pidfd = os.pidfd_open(self.pid)
-        except (OSError, OverflowError) as error:
-            raise InvalidValue("pid", self.pid, "a running process") from error
+            self.process = Process.open(self.pid)
+        finally:
+            if self.process is None and root is not None:
+                root.close()
+        self.root_process = root
+
+    def close_processes(self) -> None:
+        """Let go of all handles."""
+        for process in (self.process, self.root_process, *(member.process for member in self.members)):
+            if process is not None:
+                process.close()
 
     def has_ended(self) -> bool:
-        """Whether its process has."""
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(0))
+        """Whether the admitted process has."""
+        return self.process is None or self.process.has_ended()
 
-    def cpu_ns(self) -> int:
-        """CPU time of its process so far; the last figure once it has gone."""
-        try:
-            return time.clock_gettime_ns((~self.pid << 3) | 2)  # the process's CPU clock, see clock_getcpuclockid(3)
-        except OSError:
-            return self.booked.cpu_ns
+    def includes(self, process: Process) -> bool:
+        """Whether a process is the admitted one, or descends from it or from the root."""
+        origins = tuple(p for p in (self.process, self.root_process) if p is not None)
+        return process.pid == self.pid or process.descends_from(origins)
 
-    def wants_cpu(self) -> bool:
-        """Whether one of its threads could run now, but for the CPU."""
-        for path in Path(f"/proc/{self.pid}/task").glob("*/stat"):
-            with suppress(OSError):
-                if path.read_bytes().rpartition(b") ")[2][:1] == b"R":
-                    return True
-        return False
-
-    def kill(self, reason: str) -> None:
-        """Fence the instance: it counts until the kernel says that it has ended."""
-        self.fenced = reason
-        with suppress(OSError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+    def member(self, pid: int) -> Member | None:
+        """The process of that number, if it is on the device."""
+        return next((member for member in self.members if member.process.pid == pid), None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from fastgshare.domain.devices import Device, DeviceKind
@@ -12,8 +13,11 @@ from fastgshare.domain.shares import Share
 from fastgshare.manager import bookkeeping, conduct, layout
 from fastgshare.manager.affinity import pin
 from fastgshare.manager.books import Books
+from fastgshare.manager.cells import Cells, CellsByInstance
+from fastgshare.manager.members import Member, Seen
 from fastgshare.manager.memory import DeviceMemory
-from fastgshare.manager.seats import Seat, Seen
+from fastgshare.manager.processes import Process
+from fastgshare.manager.seats import Received, Seat
 from fastgshare.manager.tokens import plan_loans, window_for
 
 BASE_WINDOW_NS: Final = 40_000_000
@@ -28,10 +32,8 @@ LEND_VALID_NS: Final = 200_000_000
 
 SIGN_OF_LIFE_NS: Final = LEND_VALID_NS // 4
 VERDICTS_KEPT: Final = 100
-LEAVE_NS: Final = 1_000_000_000
-"""How long the range of an instance that was taken off the device counts, if it does not return it."""
 
-Heads = list[tuple[Seat, layout.PageHead | None]]
+Heads = list[tuple[Member, layout.PageHead | None]]
 
 
 class Timetable:
@@ -48,7 +50,7 @@ class Timetable:
         window_ns: int | None,
         now_ns: int,
         *,
-        cells: Mapping[str, int] | None = None,
+        cells: CellsByInstance | None = None,
     ) -> None:
         self.device = device
         self.memory = memory
@@ -61,11 +63,9 @@ class Timetable:
         self._hungry = False
         self._turn = 0
         self._announced_ns = 0
-        self._inherited = dict(cells or {})
-        self._leaving: dict[int, int] = {}
-        self._used: list[int] = []
+        self._cells = Cells(memory, cells or {})
         self._verdicts: dict[str, str] = {}
-        for index in self._inherited.values():
+        for index in self._cells.counting:
             self._go_on_with_windows_of(memory.cell(index), now_ns)
 
     # --- who is there ------------------------------------------------------------------------------------------------
@@ -78,16 +78,15 @@ class Timetable:
         known = self.seats.get(seat.instance_id)
         if known is not None and known.pid != seat.pid:
             raise InvalidValue("pid", seat.pid, f"{known.pid}, the process of instance {seat.instance_id}")
-        self._pin(seat)
         if known is not None:
+            self._pin(known, seat.rect)
             known.share, known.rect, known.declared = seat.share, seat.rect, seat.declared
             known.burst_ns = seat.burst_ns if seat.declared else max(seat.burst_ns, known.burst_ns)
         else:
-            seat.open_process()
+            self._pin(seat, seat.rect)
+            seat.open_processes()
             self.seats[seat.instance_id] = seat
-            if seat.instance_id in self._inherited:
-                seat.index = self._inherited.pop(seat.instance_id)
-                self._open(seat, now_ns)
+            self._take_inherited(seat, now_ns)
         self.refit(now_ns)
 
     def check_fits(self, changes: Mapping[str, tuple[Share, Rect | None]]) -> None:
@@ -117,7 +116,7 @@ class Timetable:
         for instance_id, (share, rect) in changes.items():
             seat = self.seats[instance_id]
             seat.share, seat.rect = share, rect
-            self._pin(seat)
+            self._pin(seat, rect)
         self.refit(now_ns)
 
     def set_burst(self, instance_id: str, burst_ns: int, now_ns: int) -> None:
@@ -126,18 +125,18 @@ class Timetable:
         self.refit(now_ns)
 
     def remove(self, instance_id: str, now_ns: int) -> Seat | None:
-        """Take an instance off the device; None if it is not there. The caller closes its descriptors.
+        """Take an instance off the device, with all its processes; None if it is not there. The caller closes them.
 
-        If its process lives on, its range counts until it has returned it.
+        The range of a process that lives on counts until it has returned it.
         """
         seat = self.seats.pop(instance_id, None)
         if seat is None:
             return None
         if seat.fenced:
             self._verdicts = {**dict(list(self._verdicts.items())[-VERDICTS_KEPT:]), instance_id: seat.fenced}
-        self._book_last(seat, now_ns)
-        if seat.index >= 0:
-            self._vacate(seat.index, now_ns, alive=not seat.has_ended())
+        self._book_seat(seat, self._heads_of(seat), now_ns, now_ns)
+        for member in seat.members:
+            self._cells.vacate(member.index, now_ns, alive=not member.process.has_ended())
         self.books.forget(instance_id)
         self.refit(now_ns)
         return seat
@@ -154,55 +153,84 @@ class Timetable:
         seat = self.seats.get(instance_id)
         return seat.fenced if seat is not None else self._verdicts.get(instance_id, "")
 
-    def take_cell(self, seat: Seat, now_ns: int) -> int:
-        """Give a seat a cell: the one that has been out of use for longest. Raises `NoPlacement` if all are taken.
-
-        A process that registers again gets another, since it may have written to the first.
-        """
-        taken = {s.index for s in self.seats.values()} | {*self._inherited.values(), *self._leaving}
-        free = [i for i in range(layout.CELLS) if i not in taken]
-        if not free:
-            raise NoPlacement(f"device {self.device.id} has room for {layout.CELLS} instances")
-        if seat.index >= 0:
-            self._vacate(seat.index, now_ns, alive=True)
-        seat.index = min(free, key=lambda i: self._used.index(i) if i in self._used else -1)
-        self._used = [*(i for i in self._used if i != seat.index), seat.index]
-        self.memory.clear_page(seat.index)
-        self._open(seat, now_ns)
+    def join(self, seat: Seat, process: Process, now_ns: int) -> Member:
+        """Let a process of an instance onto the device. Raises `NoPlacement` if all cells are taken."""
+        taken = [member.index for other in self.seats.values() for member in other.members]
+        index = self._cells.choose(taken, [other.former for other in self.seats.values()])
+        if index is None:
+            raise NoPlacement(f"device {self.device.id} has room for {layout.CELLS} processes")
+        for other in self.seats.values():
+            other.former = -1 if other.former == index else other.former
+        member = self._enter(seat, process, index, now_ns)
         self.refit(now_ns)
-        return seat.index
+        return member
+
+    def leave(self, member: Member, now_ns: int) -> None:
+        """Take one process off the device; its instance stays. The caller closes it."""
+        seat = member.seat
+        self._book_whole_windows(now_ns)
+        head = self.memory.page(member.index)
+        if head is not None:
+            span = (self._booked_ns, now_ns)
+            seat.departed = seat.departed or Received()
+            seat.departed.add(bookkeeping.receive(self.memory, member, head, span, now_ns))
+        seat.members.remove(member)
+        self._keep_account(seat, member.index)
+        self._cells.vacate(member.index, now_ns, alive=not member.process.has_ended())
+        self.refit(now_ns)
 
     def drop_inherited(self, now_ns: int) -> None:
         """Take the cells of a predecessor's instances that nobody has admitted again off the device."""
-        for index in self._inherited.values():
-            self._vacate(index, now_ns, alive=True)
-        self._inherited.clear()
+        self._cells.drop_inherited(now_ns)
         self.refit(now_ns)
 
     @property
-    def cells(self) -> dict[str, int]:
-        """Who has which cell, for a successor."""
-        return {s.instance_id: s.index for s in self._seated()} | self._inherited
+    def cells(self) -> dict[str, list[tuple[int, int]]]:
+        """Who has which cells, for a successor: (pid, cell) of every process, by instance."""
+        there = {s.instance_id: [(m.process.pid, m.index) for m in s.members] for s in self._seated()}
+        return there | self._cells.inherited
 
-    def _open(self, seat: Seat, now_ns: int) -> None:
-        seat.published, seat.seen = b"", Seen()
-        bookkeeping.open_account(seat, self.memory.page(seat.index), now_ns)
+    def _enter(self, seat: Seat, process: Process, index: int, now_ns: int) -> Member:
+        if not seat.members and seat.departed is None:
+            seat.since_ns = now_ns
+        member = Member(seat, process, index, seen=Seen())
+        seat.members.append(member)
+        bookkeeping.open_account(member, self.memory.page(index), now_ns)
+        return member
 
-    def _vacate(self, index: int, now_ns: int, *, alive: bool) -> None:
-        self.memory.publish(index, layout.EVICTED_CELL)
-        if alive and not self.memory.word(index).idle:
-            self._leaving[index] = now_ns
+    def _take_inherited(self, seat: Seat, now_ns: int) -> None:
+        """The processes that the instance had under a predecessor keep their cells, if they are still there."""
+        for pid, index in self._cells.inherited.pop(seat.instance_id, ()):
+            try:
+                process = Process.open(pid)
+            except InvalidValue:
+                self._cells.vacate(index, now_ns, alive=False)
+                continue
+            if seat.includes(process):
+                self._enter(seat, process, index, now_ns)
+            else:
+                process.close()
+                self._cells.vacate(index, now_ns, alive=True)
+
+    def _keep_account(self, seat: Seat, left: int) -> None:
+        """Of a process that leaves, the cell stays known to the others as long as it has the latest account."""
+        present = [member.index for member in seat.members]
+        heads = {i: self.memory.page(i) for i in [*present, left, seat.former] if i >= 0}
+        stamps = {i: head.account_stamp_ns for i, head in heads.items() if head is not None and head.account_stamp_ns}
+        latest = max(stamps, key=stamps.__getitem__, default=-1)
+        seat.former = latest if latest not in present else -1
 
     def _seated(self) -> list[Seat]:
-        return [s for s in self.seats.values() if s.index >= 0]
+        return [s for s in self.seats.values() if s.members]
 
-    def _pin(self, seat: Seat) -> None:
-        if self.device.kind is not DeviceKind.CPU or seat.rect is None:
+    def _pin(self, seat: Seat, rect: Rect | None) -> None:
+        if self.device.kind is not DeviceKind.CPU or rect is None:
             return
-        try:
-            pin(seat.pid, self.device.sms_of(seat.rect.sm_offset, seat.rect.sm))
-        except (OSError, IndexError, OverflowError) as error:
-            raise InvalidValue("rect", seat.rect, f"cores that process {seat.pid} may run on ({error})") from error
+        for pid in {seat.pid, *(member.process.pid for member in seat.members)}:
+            try:
+                pin(pid, self.device.sms_of(rect.sm_offset, rect.sm))
+            except (OSError, IndexError, OverflowError) as error:
+                raise InvalidValue("rect", rect, f"cores that process {pid} may run on ({error})") from error
 
     # --- what they get -----------------------------------------------------------------------------------------------
 
@@ -213,7 +241,7 @@ class Timetable:
         """
         needs = [(s.burst_ns, s.share.quota_request) for s in self.seats.values() if s.rect]
         wanted = self._fixed_window or window_for(needs, BASE_WINDOW_NS)
-        if wanted != self.window_ns and not self._inherited:
+        if wanted != self.window_ns and not self._cells.inherited:
             self._book_until(now_ns, now_ns)
             self._past_windows += self._window_at(now_ns) + 1
             self.window_ns, self.epoch_ns = wanted, now_ns
@@ -223,26 +251,31 @@ class Timetable:
         """Lend what is idle to those with work, by what their pages say now, and publish what changed."""
         seated = self._seated()
         for seat in seated:
-            head = self.memory.page(seat.index)
-            seat.wanting = head is not None and head.demand
+            seat.wanting = _has_work(self._heads_of(seat))
             seat.timing = seat.timing_in(self.epoch_ns, self.window_ns)
         pinned = self.device.kind is DeviceKind.CPU
         loans, self._hungry = plan_loans([s.entry() for s in seated], self.window_ns, pinned=pinned, turn=self._turn)
+        cells_of = {s.members[0].index: s.cells for s in seated}
         for seat in seated:
-            seat.loans = loans.get(seat.index, ())
-            flags = layout.ALIVE | (layout.CERTIFIED if seat.rect else 0)
-            cell = seat.timing.pack(flags, seat.loans)
-            if cell != seat.published:
-                seat.published = cell
-                self.memory.publish(seat.index, cell)
+            lent = loans.get(seat.members[0].index, ())
+            seat.loans = tuple(replace(x, lenders=_widened(x.lenders, cells_of)) for x in lent)
+            self._publish(seat)
         self.announce(now_ns)
+
+    def _publish(self, seat: Seat) -> None:
+        """All processes of an instance are granted the same: who of them holds the token is theirs to settle."""
+        flags = layout.ALIVE | (layout.CERTIFIED if seat.rect else 0)
+        cell = seat.timing.pack(flags, seat.loans, seat.share.mem_bytes, seat.siblings)
+        for member in seat.members:
+            if cell != member.published:
+                member.published = cell
+                self.memory.publish(member.index, cell)
 
     def announce(self, now_ns: int) -> None:
         """Give a sign of life, and say who counts and who has work."""
         seated = self._seated()
-        counting = {*(s.index for s in seated), *self._inherited.values(), *self._leaving}
-        wanting = sum(1 << s.index for s in seated if s.wanting)
-        self.memory.announce(now_ns, sum(1 << index for index in counting), wanting, self._hungry)
+        alive = sum(s.cells for s in seated) | sum(1 << index for index in self._cells.counting)
+        self.memory.announce(now_ns, alive, sum(s.cells for s in seated if s.wanting), self._hungry)
         self._announced_ns = now_ns
 
     # --- what is seen ------------------------------------------------------------------------------------------------
@@ -254,43 +287,40 @@ class Timetable:
     def tick(self, now_ns: int) -> None:
         """Now and then, once a window at least: sign of life, a look at everybody, the ledger, whose turn it is."""
         self.announce(now_ns)
+        if self._book_whole_windows(now_ns) and self._hungry and self._window_at(now_ns) % TURN_WINDOWS == 0:
+            self._turn += 1
+            self.replan(now_ns)
         heads = self._heads()
-        window = self._window_at(now_ns)
-        if self.epoch_ns + window * self.window_ns > self._booked_ns:
-            self._book(heads, self.epoch_ns + window * self.window_ns, now_ns)
-            if self._hungry and window % TURN_WINDOWS == 0:
-                self._turn += 1
-                self.replan(now_ns)
         self._look_at(heads, now_ns)
-        for seat, head in heads:
+        for member, head in heads:
             if head is not None:
-                conduct.compare_cpu(seat, head, self.device, now_ns)
-        for index, since_ns in list(self._leaving.items()):
-            if self.memory.word(index).idle or now_ns - since_ns > LEAVE_NS:
-                del self._leaving[index]
+                conduct.compare_cpu(member, head, self.device, now_ns)
+        self._cells.forget_left(now_ns)
 
     def next_tick_ns(self, now_ns: int) -> int:
         """When `tick` is due next: at the end of the window, sooner for a sign of life or for who is suspect."""
         end_ns = self.epoch_ns + (self._window_at(now_ns) + 1) * self.window_ns
-        odd = (conduct.next_look_ns(seat, now_ns) for seat in self._seated())
+        odd = (conduct.next_look_ns(member, now_ns) for seat in self._seated() for member in seat.members)
         return min([end_ns, self._announced_ns + SIGN_OF_LIFE_NS, *(at for at in odd if at is not None)])
 
+    def _heads_of(self, seat: Seat) -> Heads:
+        return [(member, self.memory.page(member.index)) for member in seat.members]
+
     def _heads(self) -> Heads:
-        return [(seat, self.memory.page(seat.index)) for seat in self._seated()]
+        return [pair for seat in self._seated() for pair in self._heads_of(seat)]
 
     def _look_at(self, heads: Heads, now_ns: int) -> None:
-        for seat, head in heads:
-            word = self.memory.word(seat.index)
-            others = (other for other in heads if other[0] is not seat)
+        for member, head in heads:
+            word = self.memory.word(member.index)
+            others = (other for other in heads if other[0].seat is not member.seat)
             blocks = not word.idle and any(
-                conduct.blocks_owner(seat, word, owner, page, now_ns) for owner, page in others
+                conduct.blocks_owner(member, word, owner, page, now_ns) for owner, page in others
             )
-            conduct.watch(seat, word, head, blocks, now_ns)
-        read = [(seat, head) for seat, head in heads if head is not None]
-        learnt = [self._learn_burst(seat, head) for seat, head in read]
+            conduct.watch(member, word, head, blocks, now_ns)
+        learnt = [self._learn_burst(member.seat, head) for member, head in heads if head is not None]
         if any(learnt):
             self.refit(now_ns)
-        elif any(head.demand != seat.wanting for seat, head in read):
+        elif any(_has_work(pages) != seat.wanting for seat, pages in _by_seat(heads)):
             self.replan(now_ns)
 
     @staticmethod
@@ -311,20 +341,21 @@ class Timetable:
         """(index, start, end) of what has not been booked: the present window up to a time, or all since, as one."""
         return self._past_windows + self._window_at(self._booked_ns), self._booked_ns, until_ns
 
-    def _book(self, heads: Heads, until_ns: int, now_ns: int) -> None:
-        window = self._to_book(until_ns)
-        for seat, head in heads:
-            if head is not None:
-                bookkeeping.book(self.books, self.memory, seat, head, window, now_ns)
-        self._booked_ns = max(self._booked_ns, until_ns)
+    def _book_whole_windows(self, now_ns: int) -> bool:
+        """Book what has passed of whole windows; whether there was any."""
+        end_ns = self.epoch_ns + self._window_at(now_ns) * self.window_ns
+        due = end_ns > self._booked_ns
+        if due:
+            self._book_until(end_ns, now_ns)
+        return due
 
     def _book_until(self, until_ns: int, now_ns: int) -> None:
-        self._book(self._heads(), until_ns, now_ns)
+        for seat in self.seats.values():
+            self._book_seat(seat, self._heads_of(seat), until_ns, now_ns)
+        self._booked_ns = max(self._booked_ns, until_ns)
 
-    def _book_last(self, seat: Seat, now_ns: int) -> None:
-        head = self.memory.page(seat.index) if seat.index >= 0 else None
-        if head is not None:
-            bookkeeping.book(self.books, self.memory, seat, head, self._to_book(now_ns), now_ns)
+    def _book_seat(self, seat: Seat, heads: Heads, until_ns: int, now_ns: int) -> None:
+        bookkeeping.book(self.books, self.memory, seat, heads, self._to_book(until_ns), now_ns)
 
     def _go_on_with_windows_of(self, cell: bytes, now_ns: int) -> None:
         """Go on with a predecessor's windows, as one of its cells has them."""
@@ -332,3 +363,17 @@ class Timetable:
         if flags & layout.ALIVE and window_ns:
             self.epoch_ns, self.window_ns = epoch_ns, window_ns
             self._booked_ns = epoch_ns + self._window_at(now_ns) * window_ns
+
+
+def _has_work(heads: Iterable[tuple[Member, layout.PageHead | None]]) -> bool:
+    return any(head is not None and head.demand for _, head in heads)
+
+
+def _by_seat(heads: Heads) -> Sequence[tuple[Seat, Heads]]:
+    seats = {id(member.seat): member.seat for member, _ in heads}
+    return [(seat, [pair for pair in heads if pair[0].seat is seat]) for seat in seats.values()]
+
+
+def _widened(mask: int, cells_of: Mapping[int, int]) -> int:
+    """Of a mask with one cell per instance, the mask of all their processes' cells."""
+    return sum(cells for first, cells in cells_of.items() if mask >> first & 1)

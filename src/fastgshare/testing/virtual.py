@@ -21,7 +21,9 @@ from fastgshare.domain.units import ns
 from fastgshare.manager import layout
 from fastgshare.manager.books import Books
 from fastgshare.manager.gate import declare
+from fastgshare.manager.members import Member
 from fastgshare.manager.memory import DeviceMemory
+from fastgshare.manager.processes import Process
 from fastgshare.manager.seats import Seat
 from fastgshare.manager.timetable import Timetable
 
@@ -51,13 +53,14 @@ def _library() -> ctypes.CDLL:
 
 @dataclass(slots=True)
 class VirtualInstance:
-    """One instance and its load. work: is there work at that time? burst_ns: how long the next unit takes.
+    """One process of an instance and its load. work: is there work then? burst_ns: how long the next unit takes.
 
     holds: [start_ns, end_ns, sm_lo, sm_hi] of every token held. look_ns: when it looks next whether it may work; no
     other look in the queue counts.
     """
 
     seat: Seat
+    member: Member
     gate: int
     burst_ns: Callable[[], int]
     declared_ns: int
@@ -108,11 +111,19 @@ class VirtualDevice:
         declared = ns(burst_s)
         seat = Seat(f"i{len(self.instances)}", os.getpid(), share, rect, declared, declared=True)
         self.table.admit(seat, self.now_ns)
-        os.close(seat.pidfd)  # it is this process
-        index = self.table.take_cell(seat, self.now_ns)
+        seat.close_processes()  # it is this process
+        return self.add_member(seat, burst_ns=burst_ns, work=work)
+
+    def add_member(
+        self, seat: Seat, *, burst_ns: Callable[[], int] | None = None, work: Callable[[int], bool] = lambda _: True
+    ) -> VirtualInstance:
+        """Let a (further) process of an instance onto the device, with a load of its own."""
+        declared = seat.burst_ns
+        member = self.table.join(seat, Process(os.getpid(), -1), self.now_ns)
+        index = member.index
         pages = (ctypes.c_void_p * layout.CELLS)(*self.memory.page_addresses)
         gate = self._lib.fg_virtual_open(self.memory.board_address, pages, index)
-        instance = VirtualInstance(seat, gate, burst_ns or (lambda: declared), declared, work)
+        instance = VirtualInstance(seat, member, gate, burst_ns or (lambda: declared), declared, work)
         self.instances.append(instance)
         self._look_at(instance, self.now_ns)
         return instance
@@ -130,7 +141,7 @@ class VirtualDevice:
         self._set_now(end_ns)
 
     def kill(self, instance: VirtualInstance) -> None:
-        """The process is gone, in the middle of whatever it did; the daemon hears of it."""
+        """The process is gone, in the middle of whatever it did; the daemon hears of it. Its instance stays."""
         self._finish_hold(instance)
         instance.dead = True
         self._at(self.now_ns + self._latency_ns, 1, lambda: self._bury(instance))
@@ -159,7 +170,7 @@ class VirtualDevice:
             self._wake_all()
 
     def _bury(self, instance: VirtualInstance) -> None:
-        self.table.remove(instance.seat.instance_id, self.now_ns)
+        self.table.leave(instance.member, self.now_ns)
         self._wake_all()
 
     def _wake_all(self) -> None:
@@ -220,7 +231,7 @@ class VirtualDevice:
         self._wake_all()
 
     def _finish_hold(self, instance: VirtualInstance) -> None:
-        head = self.memory.page(instance.seat.index)
+        head = self.memory.page(instance.member.index)
         if instance.working and head is not None:
             instance.holds.append((instance.holding_since_ns, self.now_ns, head.sm_lo, head.sm_hi))
 
