@@ -59,7 +59,10 @@ void read_plan(fg_gate* g) {
   }
   g->plan = next;
   g->plan.seq = seq;
-  if (g->plan.window_ns == 0) g->plan.window_ns = kAnyWindowNs;  // never divide by a page we do not own
+  if (!is_window(g->plan.window_ns)) {
+    g->plan.window_ns = kAnyWindowNs;
+    g->plan.slot_start_ns = g->plan.slot_end_ns = 0;
+  }
   if (g->plan.loan_count > kLoans) g->plan.loan_count = 0;
   if (old.epoch_ns != g->plan.epoch_ns || old.window_ns != g->plan.window_ns ||
       old.slot_start_ns != g->plan.slot_start_ns || old.slot_end_ns != g->plan.slot_end_ns) {

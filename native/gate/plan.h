@@ -6,6 +6,10 @@
 
 namespace fastgate {
 
+// Windows are of this length; anything else on a board is nonsense, and never divided by.
+constexpr uint64_t kLongestWindowNs = 3'600'000'000'000;
+inline bool is_window(uint64_t ns) { return ns != 0 && ns <= kLongestWindowNs; }
+
 uint64_t slot_length(const fg_gate* g);
 int64_t debt_bound(const fg_gate* g);
 int64_t cycle_at(const fg_gate* g, uint64_t now);

@@ -26,7 +26,7 @@ Occurrence slot_of(const fg_gate* g, int index, uint64_t now) {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if ((seq & 1) || load(&cell->seq) != seq) continue;
     uint64_t ours = pack(kHold, g->plan.sm_offset, g->plan.sm_offset + g->plan.sm);
-    if (window == 0 || start >= end || !overlap(theirs, ours)) return {};
+    if (!is_window(window) || start >= end || !overlap(theirs, ours)) return {};
     int64_t cycle = floor_div(static_cast<int64_t>(now - epoch - start), static_cast<int64_t>(window));
     uint64_t begin = epoch + start + static_cast<uint64_t>(cycle * static_cast<int64_t>(window));
     return {true, begin, begin + end - start, window, owners};
