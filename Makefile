@@ -20,7 +20,7 @@ BENCH_ARGS ?=
 BIN := .venv/bin
 STAMPS := .venv/.stamps
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt \) 2>/dev/null)
-NATIVE_CODE := $(filter %.cpp %.h,$(NATIVE)) $(wildcard bench/*.cpp)
+NATIVE_CODE := $(filter %.cpp %.h,$(NATIVE)) $(wildcard bench/*.cpp tests/*/*.cpp)
 PYTHON_CODE := src tests $(wildcard examples bench)
 
 .PHONY: help

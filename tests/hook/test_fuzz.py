@@ -22,8 +22,8 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", range(1, 3))
 def test_no_page_however_wrong_harms_the_gate(fuzzer: Path, seed: int) -> None:
-    run = subprocess.run([str(fuzzer), str(seed), "3000"], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([str(fuzzer), str(seed), "3000"], check=False, capture_output=True, text=True, timeout=60)
 
     assert (run.returncode, run.stdout, run.stderr) == (0, "3000 rounds\n", "")
