@@ -22,6 +22,7 @@ def environment(settings: str, more: Mapping[str, str] | None = None) -> dict[st
     """What a program finds on a machine whose only GPU is the stand-in with these settings."""
     ours = ("FASTGSHARE_", "CUDA_", "LD_", "NUMBA_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    kept["PYTHONPATH"] = str(Path(__file__).parents[2])  # programs in Python find tests.standin.bodies
     return {**kept, "LD_LIBRARY_PATH": str(LIBRARIES), "FASTGSHARE_STANDIN": settings, **(more or {})}
 
 
