@@ -29,6 +29,8 @@ _SIGNATURES: Final[dict[str, tuple[object, list[object]]]] = {
     "fg_report_burst": (None, [_POINTER, _U64]),
     "fg_expiry_ns": (_U64, [_POINTER]),
     "fg_latency_ns": (_U64, [_POINTER]),
+    "fg_charge_memory": (ctypes.c_int, [_POINTER, ctypes.c_int64]),
+    "fg_memory": (None, [_POINTER, ctypes.POINTER(_U64), ctypes.POINTER(_U64)]),
     "fg_layout": (ctypes.c_size_t, [ctypes.POINTER(ctypes.c_uint32), ctypes.c_size_t]),
     "fg_publish": (None, [_POINTER, ctypes.c_uint32, ctypes.c_char_p]),
     "fg_announce": (None, [_POINTER, _U64, _U64, _U64, ctypes.c_uint32]),

@@ -43,7 +43,7 @@ class Seen:
     strikes: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """One process of an instance. index: its cell, or -1 before it has one. fenced: why it was ended, if it was."""
 

@@ -35,7 +35,7 @@ class Received:
         self.cpu_ns += other.cpu_ns
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Seat:
     """One admitted instance: who it is, what it is granted, which processes of it are on the device.
 

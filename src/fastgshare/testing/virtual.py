@@ -38,7 +38,8 @@ class _Wait(ctypes.Structure):
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
+    """The gate in virtual time, with its signatures. Raises `NotFound` if it was not built."""
     lib = declare(ctypes.CDLL(str(native.library("libfastgate_virtual.so"))))
     u64, pointer = ctypes.c_uint64, ctypes.c_void_p
     lib.fg_virtual_set_now.argtypes = [u64]
@@ -49,6 +50,12 @@ def _library() -> ctypes.CDLL:
     lib.fg_try_acquire.restype = ctypes.c_int
     lib.fg_try_acquire.argtypes = [pointer, u64, u64, ctypes.POINTER(_Wait)]
     return lib
+
+
+def open_gate(memory: DeviceMemory, index: int) -> int:
+    """The gate of a process that has cell `index`, in virtual time: a handle for functions of `library()`."""
+    pages = (ctypes.c_void_p * layout.CELLS)(*memory.page_addresses)
+    return int(library().fg_virtual_open(memory.board_address, pages, index))
 
 
 @dataclass(slots=True)
@@ -82,7 +89,7 @@ class VirtualDevice:
     """Runs instances on one device until a time. Deterministic: equal inputs, equal holds."""
 
     def __init__(self, window_s: float = 0.04, *, device: Device = ABSTRACT, daemon_latency_s: float = 0.0001) -> None:
-        self._lib = _library()
+        self._lib = library()
         self.now_ns = 1_000_000_000
         self._lib.fg_virtual_set_now(self.now_ns)
         self._lib.fg_virtual_kicks()
@@ -120,9 +127,7 @@ class VirtualDevice:
         """Let a (further) process of an instance onto the device, with a load of its own."""
         declared = seat.burst_ns
         member = self.table.join(seat, Process(os.getpid(), -1), self.now_ns)
-        index = member.index
-        pages = (ctypes.c_void_p * layout.CELLS)(*self.memory.page_addresses)
-        gate = self._lib.fg_virtual_open(self.memory.board_address, pages, index)
+        gate = open_gate(self.memory, member.index)
         instance = VirtualInstance(seat, member, gate, burst_ns or (lambda: declared), declared, work)
         self.instances.append(instance)
         self._look_at(instance, self.now_ns)
@@ -140,10 +145,14 @@ class VirtualDevice:
                 self._at(self.now_ns + self._latency_ns, 1, self._look)
         self._set_now(end_ns)
 
+    def report_burst(self, instance: VirtualInstance, burst_s: float) -> None:
+        """A process has measured how long its longest unit of work is."""
+        self._lib.fg_report_burst(instance.gate, ns(burst_s))
+
     def kill(self, instance: VirtualInstance) -> None:
         """The process is gone, in the middle of whatever it did; the daemon hears of it. Its instance stays."""
         self._finish_hold(instance)
-        instance.dead = True
+        instance.working, instance.dead = False, True
         self._at(self.now_ns + self._latency_ns, 1, lambda: self._bury(instance))
 
     # --- events ------------------------------------------------------------------------------------------------------
