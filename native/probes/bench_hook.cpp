@@ -1,11 +1,13 @@
 // What calls of the driver cost: bench_hook calls|start [KEY=VALUE ...], with or without an interposer
 // preloaded.
 //
-// calls: every call is timed by itself with the processor's counter, less what reading it costs. start: what
-// a process costs from its execve to its first launch; PRELOAD in `preload=` is put before it only then.
+// calls: every call is timed by itself with the processor's counter, less what reading it costs; on one core
+// (`core=`). start: what a process costs from its execve to its first launch; PRELOAD in `preload=` is put
+// before it only then.
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 #include <dlfcn.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -217,7 +219,15 @@ void time_allocations(const Stopwatch& watch, const char* name, size_t live) {
   for (CUdeviceptr block : blocks) CHECKED(cuMemFree_v2, block);
 }
 
+void stay_on(uint64_t core) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  CPU_SET(core, &cores);
+  sched_setaffinity(0, sizeof cores, &cores);
+}
+
 int time_calls(const Options& options) {
+  if (!options.text("core").empty()) stay_on(options.number("core", 0));
   Stopwatch watch(options.number("samples", 20'000));
   time_launches(watch);
   time_allocations(watch, "alloc_free_10", 10);

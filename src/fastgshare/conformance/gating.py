@@ -1,0 +1,59 @@
+"""Is work held to its quota? Judged by how long the device really was busy, never by what the interposer says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from fastgshare.conformance.busy import Span, fraction
+from fastgshare.conformance.ground import Line, Probe
+from fastgshare.conformance.rows import Row, judged, not_applicable
+
+QUOTA: Final = 0.2
+"""Request and limit of those who are tried."""
+
+_LEAST: Final = 0.5 * QUOTA
+_MOST: Final = 1.4 * QUOTA
+"""A few windows hold a slot more or less than on average, and a machine that is busy loses some time."""
+
+NOT_SUPPORTED: Final = 801
+
+
+def spans(line: Line) -> list[Span]:
+    """What a probe says of when it was at work."""
+    return [(start, end, work) for start, end, work in line.get("busy", ())]
+
+
+def busy(line: Line) -> float:
+    """Share of its time in which a probe kept the device busy."""
+    return fraction(spans(line), line["from_ns"], line["until_ns"])
+
+
+def gated(name: str, line: Line) -> Row:
+    """Judge a probe that wanted the device all the time on a quota of `QUOTA`."""
+    if line["status"] == "absent":
+        return not_applicable(name, "not there")
+    if line.get("error") == NOT_SUPPORTED:
+        return not_applicable(name, "the driver does not support it")
+    if line.get("error"):
+        return judged(name, False, f"{line['error_call']} returned error {line['error']}")
+    held = busy(line)
+    word = "" if held <= _MOST else ", not gated" if held > 3 * QUOTA else ", too much"
+    word = ", too little" if held < _LEAST else word
+    return judged(name, _LEAST <= held <= _MOST, f"busy {100 * held:.1f}% of the time on a quota of {QUOTA:.0%}{word}")
+
+
+def ran(probe: Probe, status: str = "ran") -> Line | None:
+    """What a probe said when it was done; None if it did not come so far."""
+    return next((line for line in probe.lines if line.get("status") in (status, "absent")), None)
+
+
+def judge_load(name: str, probe: Probe) -> Row:
+    """Judge a probe's `load`."""
+    line = ran(probe)
+    return gated(name, line) if line is not None else judged(name, False, probe.what_went_wrong())
+
+
+def percent(values: Sequence[float]) -> str:
+    """Shares in percent, for a figure."""
+    return ", ".join(f"{100 * value:.1f}" for value in values) + "%"

@@ -1,0 +1,59 @@
+"""Rows: what was tried, how it went, and the figure that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """How a row went."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One promise that was tried. name: "topic: what exactly". figure: what was measured, with its unit."""
+
+    name: str
+    result: Verdict
+    figure: str
+
+    @property
+    def topic(self) -> str:
+        """What its name begins with."""
+        return self.name.partition(":")[0]
+
+
+def judged(name: str, holds: bool, figure: str) -> Row:
+    """A row that passes or fails."""
+    return Row(name, Verdict.PASS if holds else Verdict.FAIL, figure)
+
+
+def not_applicable(name: str, reason: str) -> Row:
+    """A row about something that is not there."""
+    return Row(name, Verdict.NOT_APPLICABLE, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All rows of a run."""
+
+    rows: Sequence[Row]
+
+    def count(self, verdict: Verdict) -> int:
+        """How many rows went so."""
+        return sum(row.result is verdict for row in self.rows)
+
+    def document(self) -> dict[str, object]:
+        """The report as JSON: rows with name, result and figure, and how many passed, failed, were not applicable."""
+        return {
+            "rows": [{"name": r.name, "result": str(r.result), "figure": r.figure} for r in self.rows],
+            "passed": self.count(Verdict.PASS),
+            "failed": self.count(Verdict.FAIL),
+            "not_applicable": self.count(Verdict.NOT_APPLICABLE),
+        }
