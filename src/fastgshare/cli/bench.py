@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from fastgshare.cli.bench_hook import hook
+from fastgshare.cli.bench_standin import standin
 from fastgshare.cli.bench_tokens import tokens
 
 
@@ -13,3 +15,5 @@ def bench() -> None:
 
 
 bench.add_command(tokens)
+bench.add_command(hook)
+bench.add_command(standin)
