@@ -37,7 +37,7 @@ struct Replay {
   uint64_t random = 0, requests = 0;
   double spread = 0;
   uint64_t until_ns = 0, depth_ns = 0, watched_ns = kForever;
-  bool asked = false, idle_said = true;
+  bool asked = false, one_more = false, idle_said = true;
   uint64_t ahead_ns = 0;  // of what is pending, by what it took last
 };
 
@@ -109,7 +109,7 @@ uint64_t rp_stage::end_of(Replay* r) {
 
 Pass rp_stage::may_pass(Replay* r) {
   if (now >= r->until_ns) return Pass::kNo;
-  if (r->depth_ns == 0) return Pass::kYes;
+  if (r->depth_ns == 0 || r->one_more) return Pass::kYes;
   uint64_t end = end_of(r);
   if (end + r->cost_ns[r->steps[r->step].kernel] > r->until_ns) return Pass::kNo;
   return end - now < r->depth_ns ? Pass::kYes : Pass::kDeep;
@@ -125,7 +125,7 @@ void rp_stage::launch(Replay* r) {
   r->position = position;
   r->pending.push_back({kernel, now, r->cost_ns[kernel]});
   r->ahead_ns += r->cost_ns[kernel];
-  r->idle_said = false;
+  r->idle_said = r->one_more = false;
   ++r->step;
   begin_step(r);
 }
@@ -229,6 +229,7 @@ int rp_add(rp_stage* stage, uint32_t sm_millipercent, const rp_step* steps, uint
 void rp_permit(rp_stage* stage, int replay, uint64_t until_ns, uint64_t depth_ns) {
   Replay* r = &stage->replays[static_cast<size_t>(replay)];
   r->until_ns = until_ns;
+  r->one_more = r->state == State::kGate;
   r->asked = false;
   r->depth_ns = depth_ns;
 }

@@ -49,7 +49,7 @@ ST_API int rp_add(rp_stage* stage, uint32_t sm_millipercent, const rp_step* step
                   const rp_kernel* kernels, uint32_t kernel_count, uint32_t spread, uint64_t seed);
 
 // Launches may pass until then. With a depth, only what will have ended by then, and not before less than
-// `depth_ns` of work is left on the device.
+// `depth_ns` of work is left on the device; but the one that it stands at the gate with passes in any case.
 ST_API void rp_permit(rp_stage* stage, int replay, uint64_t until_ns, uint64_t depth_ns);
 // Says once per idle time when there was no work on the device for so long, ~0: never (as at first). At the
 // gate it is said as soon as there is none.

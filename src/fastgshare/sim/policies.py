@@ -61,7 +61,7 @@ class WindowedTokens:
 
     def decide(self, now_ns: int) -> list[Grant]:
         """The tokens that are given out now."""
-        occupied = sum(k.sm_partition for k in self._known if k.token_end_ns > now_ns)
+        occupied = self.occupied(now_ns)
         grants = []
         for instance in sorted(self._ready, key=lambda i: self._missing(i, now_ns), reverse=True):
             known = self._known[instance]
@@ -76,6 +76,10 @@ class WindowedTokens:
         if len(starved) < len(self._ready):  # the others wait for SMs
             times += [k.token_end_ns for k in self._known if k.token_end_ns > now_ns]
         return min(times, default=None)
+
+    def occupied(self, now_ns: int) -> float:
+        """Sum of the percents of those whose tokens have not ended."""
+        return sum(k.sm_partition for k in self._known if k.token_end_ns > now_ns)
 
     def _grant(self, instance: int, now_ns: int) -> Grant:
         known = self._known[instance]

@@ -139,7 +139,8 @@ class Stage:
     def permit(self, replay: int, until_ns: int, *, depth_ns: int = 0) -> None:
         """Launches of a replay may pass until then.
 
-        depth_ns: if not 0, only what will have ended by then, and only while less than that is left on the device.
+        depth_ns: if not 0, only what will have ended by then, and only while less than that is left on the device; but
+        the one that it stands at its gate with passes in any case.
         """
         self._lib.rp_permit(self._stage, replay, until_ns, depth_ns)
 

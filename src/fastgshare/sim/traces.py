@@ -39,7 +39,7 @@ class StepKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One kernel. full_ns: alone on the whole device. gap_ns: host time before a launch. bandwidth: 0 to 1, likewise."""
+    """One kernel. full_ns, bandwidth (0 to 1): alone on the whole device. gap_ns: host time before a launch."""
 
     name: str
     blocks: int
