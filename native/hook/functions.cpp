@@ -27,9 +27,9 @@ constexpr int kNvml = 0
 #define NVML(...) +1
 #include "hooked.def"
     ;
-constexpr uint32_t kPairs = 512;  // a power of two, with room for forms that only cuGetProcAddress knows
+constexpr uint32_t kPairs = 1024;  // a power of two, with room for forms that only cuGetProcAddress knows
 constexpr uint32_t kMostPairs = kPairs / 4 * 3;
-static_assert(kHooks + kNvml + 2 < kPairs / 2);
+static_assert(2 * (kHooks + kNvml) < kPairs / 2);
 
 struct Slot {
   const char* name;
@@ -107,6 +107,7 @@ void take(const Hook* list, int count, void* const* found, void* stub) {
   for (int i = 0; i < count; ++i) {
     set(list[i].real, found[i] != nullptr ? found[i] : stub);
     if (found[i] != nullptr) add_pair(found[i], list[i].wrapper);
+    add_pair(list[i].wrapper, list[i].wrapper);  // a driver that looks itself up may find us
   }
 }
 

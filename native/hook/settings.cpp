@@ -31,6 +31,8 @@ void complain(Settings* settings, char* text, const char* name, const char* valu
   if (settings->problem != nullptr) return;
   char shown[128];
   join(shown, sizeof(shown), &value, 1);
+  for (char* at = shown; *at; ++at)
+    if (static_cast<unsigned char>(*at) < ' ') *at = '?';  // it stays one line
   const char* parts[] = {name, " is '", shown, "', but ", allowed};
   join(text, sizeof(problem_text), parts, 5);
   settings->problem = problem_text;
