@@ -32,11 +32,11 @@ int claim_range(fg_gate* g, uint32_t lo, uint32_t hi) {
     if (peer == g->map.index) continue;
     bool sibling = g->plan.siblings >> peer & 1;  // one at a time, wherever on the device
     auto in_the_way = [&](uint64_t theirs) { return sibling || overlap(theirs, mine); };
-    uint64_t word = load(&g->map.peers[peer]->word);
+    uint64_t word = load(&page_of(g->map, peer)->word);
     for (int spins = 0;
          state_of(word) == kIntent && peer > g->map.index && in_the_way(word) && spins < 20'000; ++spins) {
       relax();
-      word = load(&g->map.peers[peer]->word);
+      word = load(&page_of(g->map, peer)->word);
     }
     if (state_of(word) != kIdle && in_the_way(word)) {
       store(&page->word, pack(kIdle, 0, 0));

@@ -12,8 +12,8 @@ namespace fastgate {
 struct Mapping {
   const Board* board = nullptr;
   Page* page = nullptr;
-  const Page* peers[kCells] = {};
-  int fds[kCells + 2] = {};  // board, own page, pages of all cells
+  mutable const Page* peers[kCells] = {};  // mapped when somebody is first there: see page_of
+  int fds[kCells + 2] = {};                // board, own page, pages of all cells
   int index = -1;
 };
 
@@ -25,6 +25,13 @@ struct Counter {
 };
 
 fg_gate* make_gate();
+
+// The page of a cell. One that cannot be mapped looks like somebody who holds everything.
+const Page* map_page(const Mapping& mapping, int index);
+inline const Page* page_of(const Mapping& mapping, int index) {
+  const Page* page = __atomic_load_n(&mapping.peers[index], __ATOMIC_ACQUIRE);
+  return page != nullptr ? page : map_page(mapping, index);
+}
 
 bool map_all(Mapping* mapping, const int* fds, int index);
 void unmap_all(Mapping* mapping);

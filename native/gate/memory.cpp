@@ -17,7 +17,7 @@ struct Latest {
   uint64_t used_by_siblings() const {
     uint64_t others = load(&cell().siblings) & load(&map->board->alive) & ~(1ULL << map->index);
     uint64_t bytes = 0;
-    for (; others; others &= others - 1) bytes += load(&map->peers[__builtin_ctzll(others)]->mem_bytes);
+    for (; others; others &= others - 1) bytes += load(&page_of(*map, __builtin_ctzll(others))->mem_bytes);
     return bytes;
   }
   uint64_t cap() const { return load(&cell().mem_bytes); }

@@ -46,8 +46,8 @@ void for_each_peer(const fg_gate* g, Visit visit) {
 // Whether a slot's owner has said that it will begin nothing more in it. Of several processes those with work
 // say it.
 bool has_passed(const fg_gate* g, int peer, const Occurrence& slot) {
-  auto passed = [&](int index) { return load(&g->map.peers[index]->passed_until_ns) >= slot.end_ns; };
-  if (passed(peer) || load(&g->map.peers[peer]->demand)) return passed(peer);
+  auto passed = [&](int index) { return load(&page_of(g->map, index)->passed_until_ns) >= slot.end_ns; };
+  if (passed(peer) || load(&page_of(g->map, peer)->demand)) return passed(peer);
   for (uint64_t rest = slot.owners & load(&g->map.board->alive); rest; rest &= rest - 1)
     if (passed(__builtin_ctzll(rest))) return true;
   return false;
@@ -55,9 +55,9 @@ bool has_passed(const fg_gate* g, int peer, const Occurrence& slot) {
 
 // Whether no other process of the same instance has held the token later: that one knows what is owed to it.
 bool knows_latest(const fg_gate* g, int peer, uint64_t owners) {
-  uint64_t stamp = load(&g->map.peers[peer]->account.stamp_ns);
+  uint64_t stamp = load(&page_of(g->map, peer)->account.stamp_ns);
   for (; owners; owners &= owners - 1)
-    if (load(&g->map.peers[__builtin_ctzll(owners)]->account.stamp_ns) > stamp) return false;
+    if (load(&page_of(g->map, __builtin_ctzll(owners))->account.stamp_ns) > stamp) return false;
   return true;
 }
 
@@ -67,7 +67,7 @@ int64_t claims_before(const fg_gate* g, uint64_t slot_end, uint64_t finish) {
   for_each_peer(g, [&](int peer) {
     Occurrence slot = slot_of(g, peer, finish);
     if (!slot.matters || slot.start_ns + 1'000'000 < slot_end || !knows_latest(g, peer, slot.owners)) return;
-    int64_t owed = load(&g->map.peers[peer]->owed_ns);
+    int64_t owed = load(&page_of(g->map, peer)->owed_ns);
     if (owed > most) most = owed;
   });
   return most;
@@ -95,7 +95,7 @@ void choose_own(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_aliv
 
 bool lenders_idle(const fg_gate* g, uint64_t lenders) {
   for (; lenders; lenders &= lenders - 1) {
-    const Page* peer = g->map.peers[__builtin_ctzll(lenders)];
+    const Page* peer = page_of(g->map, __builtin_ctzll(lenders));
     if (load(&peer->demand)) return false;
   }
   return true;
@@ -172,7 +172,7 @@ void pass(const fg_gate* g, uint64_t now) {
   full_fence();
   for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
     int peer = __builtin_ctzll(rest);
-    if (load(&g->map.peers[peer]->awaits_pass)) wake(&g->map.board->cell[peer].seq);
+    if (load(&page_of(g->map, peer)->awaits_pass)) wake(&g->map.board->cell[peer].seq);
   }
 }
 

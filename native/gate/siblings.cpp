@@ -58,7 +58,7 @@ uint64_t turn_length(const fg_gate* g) {
 uint64_t wanting_since(const fg_gate* g) {
   uint64_t since = kForever;
   for_each(living_siblings(g) | 1ULL << g->map.index, [&](int index) {
-    uint64_t at = load(&g->map.peers[index]->demand_since_ns);
+    uint64_t at = load(&page_of(g->map, index)->demand_since_ns);
     if (at != 0) since = least(since, at);
   });
   return since;
@@ -69,8 +69,8 @@ bool go_on_from_latest(fg_gate* g) {
   for_each(g->plan.siblings & ~(1ULL << g->map.index), [&](int peer) {
     Account account;
     int64_t owed;
-    if (load(&g->map.peers[peer]->account.stamp_ns) <= g->stamp_ns) return;
-    if (!read_account(g->map.peers[peer], &account, &owed) || account.stamp_ns <= g->stamp_ns) return;
+    if (load(&page_of(g->map, peer)->account.stamp_ns) <= g->stamp_ns) return;
+    if (!read_account(page_of(g->map, peer), &account, &owed) || account.stamp_ns <= g->stamp_ns) return;
     go_on_from(g, account, owed);
     found = true;
   });
@@ -84,7 +84,7 @@ uint64_t others_turn_until(const fg_gate* g, const Choice& choice) {
   uint64_t free_since = choice.catch_up || choice.due_ns < mine ? mine : choice.due_ns;
   bool held = false, behind = false;
   for_each(living_siblings(g), [&](int peer) {
-    const Page* page = g->map.peers[peer];
+    const Page* page = page_of(g->map, peer);
     uint64_t theirs = load(&page->account.stamp_ns);
     held |= state_of(load(&page->word)) == kHold;  // it will wake those who wait for it
     behind |= load(&page->demand) && (theirs < mine || (theirs == mine && peer < g->map.index));
@@ -96,7 +96,7 @@ uint64_t others_turn_until(const fg_gate* g, const Choice& choice) {
 bool turn_is_over(const fg_gate* g, uint64_t now) {
   if (now - g->turn_start_ns < turn_length(g)) return false;
   bool wanted = false;
-  for_each(living_siblings(g), [&](int peer) { wanted |= load(&g->map.peers[peer]->demand) != 0; });
+  for_each(living_siblings(g), [&](int peer) { wanted |= load(&page_of(g->map, peer)->demand) != 0; });
   return wanted;
 }
 

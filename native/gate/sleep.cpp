@@ -49,7 +49,7 @@ void wake_waiting(const fg_gate* g) {
   __atomic_fetch_add(&page->release_seq, 1, __ATOMIC_ACQ_REL);
   full_fence();
   for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
-    if (load(&g->map.peers[__builtin_ctzll(rest)]->waiting_for) == g->map.index) {
+    if (load(&page_of(g->map, __builtin_ctzll(rest))->waiting_for) == g->map.index) {
       wake(&page->release_seq);
       return;
     }
@@ -65,7 +65,7 @@ void kick_gently(fg_gate* g, uint64_t now) {
 // Sleeps until `peer` has returned its token. Tells the daemon if that takes longer than the peer's longest
 // burst.
 void wait_for_peer(fg_gate* g, int peer, uint64_t blocked_since, uint64_t until_ns) {
-  const Page* other = g->map.peers[peer];
+  const Page* other = page_of(g->map, peer);
   Page* page = g->map.page;
   uint32_t seq = load(&other->release_seq);
   store(&page->waiting_for, peer);

@@ -27,8 +27,8 @@ from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, Invalid
 from fastgshare.domain.units import ns
 from fastgshare.manager import layout, messages
 from fastgshare.manager.books import Books
-from fastgshare.manager.cells import CellsByInstance
 from fastgshare.manager.commands import Commands
+from fastgshare.manager.journals import Journal, read_journal
 from fastgshare.manager.members import Member
 from fastgshare.manager.memory import DeviceMemory
 from fastgshare.manager.peers import Message, Peer, Peers
@@ -37,7 +37,7 @@ from fastgshare.manager.seats import Seat
 from fastgshare.manager.timetable import LEND_VALID_NS, Timetable
 
 SOCKET_NAME: Final = "daemon.sock"
-MEMORY_NAME: Final = "memory.json"
+MEMORY_NAME: Final = "memory.jsonl"
 GRACE_NS: Final = 1_000_000_000
 """How long a restarted daemon waits for its predecessor's instances before it lets new ones in."""
 
@@ -68,7 +68,8 @@ class Daemon:
         self._waiting: dict[int, messages.Hello] = {}  # has introduced itself, is not admitted yet; by descriptor
         self._members_by_fd: dict[int, Member] = {}
         self._next_look_ns = self._next_flush_ns = self._next_tick_ns = 0
-        self._look_due = self._stopping = self._cells_changed = False
+        self._look_due = self._stopping = self._refit_due = self._hellos_due = False
+        self._journal = Journal(directory / MEMORY_NAME)
         self._complaints = 0
         self._grace_until_ns = 0
         if (directory / MEMORY_NAME).exists():
@@ -86,6 +87,7 @@ class Daemon:
                     self._complain(f"{type(error).__name__}: {error}")
                     self._disconnect_fd(fd)
             try:
+                self._end_round(time.monotonic_ns())
                 self._on_time(time.monotonic_ns())
             except Exception as error:
                 self._complain(f"{type(error).__name__}: {error}")
@@ -124,6 +126,16 @@ class Daemon:
             due.append(self._empty_since_ns + self._until_empty_ns)
         return max(0, min(due) - now_ns) / 1e9
 
+    def _end_round(self, now_ns: int) -> None:
+        """What many may have asked for at once is done once: a new timetable, and letting in who waits."""
+        welcome = self._join_waiting(now_ns) if self._hellos_due else []
+        if self._refit_due and self._table is not None:
+            self._refit_due = False
+            self._table.refit(now_ns)
+            self._note_cells()  # before anybody may work: a successor has to know
+        for peer, member in welcome:
+            self._welcome(peer, member)
+
     def _on_time(self, now_ns: int) -> None:
         if self._grace_until_ns and now_ns >= self._grace_until_ns:
             self._end_grace(now_ns)
@@ -142,8 +154,6 @@ class Daemon:
             self._complaints = 0
             self._books.flush()
             self._peers.sweep(now_ns)
-        if self._cells_changed:
-            self._note_cells()
         self._end_if_empty(now_ns)
 
     def _end_if_empty(self, now_ns: int) -> None:
@@ -157,39 +167,38 @@ class Daemon:
         if self._table is None:
             self._start_anew()
         self.table.drop_inherited(now_ns)
-        self._cells_changed = True
-        self._welcome_waiting()
+        self._refit_due = self._hellos_due = True
+        self._end_round(now_ns)
 
     # --- the device's memory -----------------------------------------------------------------------------------------
 
     def _start_anew(self) -> None:
         memory = DeviceMemory.create(LEND_VALID_NS)
         self._table = Timetable(self._device, memory, self._books, self._window_ns, time.monotonic_ns())
-        self._write_note({})
+        self._begin_journal()
 
     def _take_over(self, fds: Sequence[int]) -> None:
         """Go on with the predecessor's memory, if these descriptors are of it."""
         try:
-            note = json.loads((self._directory / MEMORY_NAME).read_text())
-            memory = DeviceMemory.take_back(fds, note["identities"])
-            cells = {str(name): [(int(pid), int(at)) for pid, at in pairs] for name, pairs in note["cells"].items()}
-        except (WireError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            known, cells = read_journal(self._directory / MEMORY_NAME)
+            memory = DeviceMemory.take_back(fds, known)
+        except (WireError, ValueError, OSError) as error:
             self._complain(f"not the predecessor's memory: {error}")
             return
         now_ns = time.monotonic_ns()
         self._table = Timetable(self._device, memory, self._books, self._window_ns, now_ns, cells=cells)
+        self._begin_journal()
+
+    def _begin_journal(self) -> None:
+        try:
+            self._journal.begin(self.table.memory.identities, self.table.cells)
+        except OSError as error:
+            self._complain(f"a successor could not take over: {error}")
 
     def _note_cells(self) -> None:
         """Keep on disk who has which cell, for a successor."""
-        self._cells_changed = False
-        self._write_note(self.table.cells)
-
-    def _write_note(self, cells: CellsByInstance) -> None:
-        path = self._directory / MEMORY_NAME
-        draft = path.with_suffix(".new")
         try:
-            draft.write_text(json.dumps({"identities": self.table.memory.identities, "cells": cells}))
-            draft.replace(path)
+            self._journal.note(self.table.cells)
         except OSError as error:
             self._complain(f"a successor could not take over: {error}")
 
@@ -262,7 +271,7 @@ class Daemon:
             else:
                 hello = messages.Hello(layout.REGISTER, 0, hello.instance_id)  # other memory: it has to begin anew
         self._waiting[peer.fd] = hello
-        self._welcome_waiting()
+        self._hellos_due = True
 
     def admit(self, seat: Seat) -> None:
         """Let an instance in. Raises `InvalidValue`."""
@@ -271,7 +280,7 @@ class Daemon:
         if not known:
             for process in (seat.process, *(member.process for member in seat.members)):
                 self._watch(process)
-        self._welcome_waiting()
+        self._refit_due = self._hellos_due = True
 
     def _watch(self, process: Process | None) -> None:
         if process is not None:
@@ -282,25 +291,53 @@ class Daemon:
             with suppress(OSError, ValueError):
                 self._epoll.unregister(process.fd)
 
-    def _welcome_waiting(self) -> None:
-        """Let in who has both introduced itself and been admitted."""
+    def _join_waiting(self, now_ns: int) -> list[tuple[Peer, Member]]:
+        """Who has both introduced itself and been admitted is given a cell; returns those who are to be told of it."""
+        self._hellos_due = False
+        joined = []
         for fd, hello in list(self._waiting.items()) if self._table is not None else ():
             peer = self._peers.get(fd)
             readopted = hello.kind == layout.READOPT
+            if peer is None or (self._grace_until_ns and not readopted):
+                continue
             try:
-                if peer is None or (self._grace_until_ns and not readopted):
-                    continue
-                seat = self.table.seats.get(hello.instance_id)
-                process = self._process_of(peer, seat)
-                if seat is not None and process is not None:
-                    del self._waiting[fd]
-                    self._let_in(peer, seat, process, hello.index if readopted else -1)
-                elif readopted and not self._grace_until_ns:
-                    del self._waiting[fd]
-                    peer.socket.send(messages.answer(layout.REFUSED, reason="it is no longer on this device"))
+                member = self._join(peer, hello, now_ns)
             except (OSError, FastGShareError) as error:
                 self._complain(f"instance {hello.instance_id} could not be let in: {error}")
                 self._disconnect_fd(fd)
+                continue
+            if member is not None:
+                joined.append((peer, member))
+        return joined
+
+    def _join(self, peer: Peer, hello: messages.Hello, now_ns: int) -> Member | None:
+        """Give a process a new cell, if it is one of the instance's and has not come back to the cell it had."""
+        seat = self.table.seats.get(hello.instance_id)
+        process = self._process_of(peer, seat)
+        if seat is None or process is None:
+            if hello.kind == layout.READOPT and not self._grace_until_ns:
+                del self._waiting[peer.fd]
+                peer.socket.send(messages.answer(layout.REFUSED, reason="it is no longer on this device"))
+            return None
+        del self._waiting[peer.fd]
+        known = seat.member(process.pid)
+        if known is not None and hello.kind == layout.READOPT and hello.index == known.index:
+            process.close()
+            self._attach(peer, known)
+            peer.socket.send(messages.answer(layout.ADOPTED, known.index))
+            return None
+        if known is not None:
+            self._let_go(known)  # another cell, since it may have written to this one
+        try:
+            member = self.table.join(seat, process, now_ns)
+        except FastGShareError as error:
+            process.close()
+            peer.socket.send(messages.answer(layout.REFUSED, reason=str(error)))
+            return None
+        self._watch(process)
+        self._attach(peer, member)
+        self._refit_due = True
+        return member
 
     @staticmethod
     def _process_of(peer: Peer, seat: Seat | None) -> Process | None:
@@ -313,34 +350,13 @@ class Daemon:
         process.close()
         return None
 
-    def _let_in(self, peer: Peer, seat: Seat, process: Process, index: int) -> None:
-        """With the cell it had, if it is still its own, or with a new one, since it may have written to the first."""
-        known = seat.member(process.pid)
-        if known is not None and index == known.index:
-            process.close()
-            self._attach(peer, known)
-            peer.socket.send(messages.answer(layout.ADOPTED, known.index))
-            return
-        if known is not None:
-            self._let_go(known)
-        self._welcome(peer, seat, process)
-
-    def _welcome(self, peer: Peer, seat: Seat, process: Process) -> None:
-        try:
-            member = self.table.join(seat, process, time.monotonic_ns())
-        except FastGShareError as error:
-            process.close()
-            peer.socket.send(messages.answer(layout.REFUSED, reason=str(error)))
-            return
-        self._watch(process)
-        self._note_cells()  # before it may work: a successor has to know
-        self._attach(peer, member)
+    def _welcome(self, peer: Peer, member: Member) -> None:
         fds = self.table.memory.descriptors_for(member.index)
         try:
             socket.send_fds(peer.socket, [messages.answer(layout.WELCOME, member.index)], fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        except OSError as error:
+            self._complain(f"process {peer.pid} could not be let in: {error}")
+            self._disconnect(peer)
 
     def _attach(self, peer: Peer, member: Member) -> None:
         member.socket_fd = peer.fd
@@ -354,7 +370,7 @@ class Daemon:
     def _let_go(self, member: Member) -> None:
         """One process is no longer on the device; its instance is."""
         self.table.leave(member, time.monotonic_ns())
-        self._cells_changed = True
+        self._refit_due = True
         self._disconnect_fd(member.socket_fd)
         self._unwatch(member.process)
         member.process.close()
@@ -374,7 +390,7 @@ class Daemon:
         seat = self.table.remove(instance_id, time.monotonic_ns())
         if seat is None:
             return
-        self._cells_changed = True
+        self._refit_due = True
         for member in seat.members:
             self._disconnect_fd(member.socket_fd)  # should it live on and knock again, it is refused
             self._unwatch(member.process)

@@ -30,6 +30,7 @@ class DeviceMemory:
         self._maps = [mmap.mmap(fd, layout.PAGE_SIZE) for fd in self.fds[1:]]
         self.page_addresses = [_address(page) for page in self._maps]
         self._head = ctypes.create_string_buffer(layout.PAGE_HEAD.size)
+        self._read_only = [os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC) for fd in self.fds]
 
     @classmethod
     def create(cls, lend_valid_ns: int) -> DeviceMemory:
@@ -64,13 +65,11 @@ class DeviceMemory:
         return writable and identities([fd]) == identities([self.fds[1 + index]])
 
     def descriptors_for(self, index: int) -> list[int]:
-        """New descriptors for the instance in cell `index`: board and all pages read-only, its own page writable.
+        """Descriptors for the process in cell `index`: board and all pages read-only, its own page writable.
 
-        The caller closes them.
+        They are this memory's own, to be sent and not to be closed.
         """
-        read_only = [os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC) for fd in self.fds]
-        own = os.open(f"/proc/self/fd/{self.fds[1 + index]}", os.O_RDWR | os.O_CLOEXEC)
-        return [read_only[0], own, *read_only[1:]]
+        return [self._read_only[0], self.fds[1 + index], *self._read_only[1:]]
 
     def clear_page(self, index: int) -> None:
         """Make a page ready for its next instance."""
@@ -117,9 +116,10 @@ class DeviceMemory:
 
     def close(self) -> None:
         """Let go of the descriptors; the mappings go with the process."""
-        for fd in self.fds:
+        for fd in (*self.fds, *self._read_only):
             os.close(fd)
         self.fds.clear()
+        self._read_only.clear()
 
 
 def identities(fds: Sequence[int]) -> list[list[int]]:

@@ -19,7 +19,7 @@ from fastgshare.domain.ledger import LedgerEntry
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.manager import messages
-from fastgshare.manager.daemon import SOCKET_NAME
+from fastgshare.manager.daemon import MEMORY_NAME, SOCKET_NAME
 from fastgshare.manager.messages import LARGEST_MESSAGE, share_document
 
 START_TIMEOUT_S: Final = 15.0
@@ -55,7 +55,7 @@ class NodeDaemon:
     async def start(self) -> None:
         """Start the daemon and wait until it answers. Raises `DaemonUnavailable`."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        for left in ("memory.json", SOCKET_NAME):
+        for left in (MEMORY_NAME, SOCKET_NAME):
             (self._directory / left).unlink(missing_ok=True)
         await self._spawn()
         self._watcher = asyncio.create_task(self._supervise(), name="node-daemon")
@@ -75,7 +75,7 @@ class NodeDaemon:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
-        for left in ("memory.json", SOCKET_NAME):
+        for left in (MEMORY_NAME, SOCKET_NAME):
             (self._directory / left).unlink(missing_ok=True)
 
     async def admit(

@@ -82,19 +82,24 @@ class Peers:
         return self._peers.get(fd)
 
     def accept(self, now_ns: int) -> None:
-        """Take a connection; if there is no room, the oldest that has said nothing goes."""
+        """Take all connections that wait; if there is no room, the oldest that has said nothing goes."""
+        while self._accept_one(now_ns):
+            pass
+
+    def _accept_one(self, now_ns: int) -> bool:
         try:
             connection, _ = self._listener.accept()
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self._drop_silent(before_ns=now_ns, most=1)
-            return
+            return False
         connection.setblocking(False)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
         self._peers[connection.fileno()] = Peer(connection, pid, uid, now_ns)
         self._epoll.register(connection, select.EPOLLIN)
+        return True
 
     def close(self, peer: Peer) -> None:
         """End a connection."""

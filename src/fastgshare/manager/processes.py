@@ -54,8 +54,9 @@ class Process:
 
     def descends_from(self, others: tuple[Process, ...]) -> bool:
         """Whether one of the others, still there, is its parent, its parent's parent, and so on."""
-        above = set(ancestors(self.pid))
-        return not self.has_ended() and any(other.pid in above and not other.has_ended() for other in others)
+        by_pid = {other.pid: other for other in others}
+        nearest = next((by_pid[pid] for pid in ancestors(self.pid) if pid in by_pid), None)
+        return nearest is not None and not nearest.has_ended() and not self.has_ended()
 
     def kill(self) -> None:
         """End it; no error if it has ended."""
@@ -73,8 +74,14 @@ def ancestors(pid: int) -> Iterator[int]:
     """Its parent, its parent's parent and so on, as they are now; what cannot be read ends it."""
     while pid > 1:
         try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
+            fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return
+        try:
+            stat = os.read(fd, 4096)
+        except OSError:
+            return
+        finally:
+            os.close(fd)
         pid = int(stat.rpartition(b") ")[2].split()[1])
         yield pid

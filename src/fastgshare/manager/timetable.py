@@ -39,6 +39,7 @@ Heads = list[tuple[Member, layout.PageHead | None]]
 class Timetable:
     """All seats of one device. Every method takes `now_ns`; nothing here waits.
 
+    Who comes and goes takes effect with the next `refit`: many may do so at once.
     cells: who had which cell under a predecessor whose memory this is.
     """
 
@@ -71,7 +72,7 @@ class Timetable:
     # --- who is there ------------------------------------------------------------------------------------------------
 
     def admit(self, seat: Seat, now_ns: int) -> None:
-        """Let an instance in, or take a known one's share anew (after its owner repeats itself).
+        """Let an instance in, or take a known one's share anew (after its owner repeats itself). To be `refit`.
 
         Raises `InvalidValue` for a process that is not there, cannot be moved to its cores, or is not the known one.
         """
@@ -87,7 +88,6 @@ class Timetable:
             seat.open_processes()
             self.seats[seat.instance_id] = seat
             self._take_inherited(seat, now_ns)
-        self.refit(now_ns)
 
     def check_fits(self, changes: Mapping[str, tuple[Share, Rect | None]]) -> None:
         """Raise `NoPlacement` unless these rects and memory caps fit the device beside those of the others.
@@ -125,8 +125,9 @@ class Timetable:
         self.refit(now_ns)
 
     def remove(self, instance_id: str, now_ns: int) -> Seat | None:
-        """Take an instance off the device, with all its processes; None if it is not there. The caller closes them.
+        """Take an instance off the device, with all its processes; None if it is not there. To be `refit`.
 
+        The caller closes the processes.
         The range of a process that lives on counts until it has returned it.
         """
         seat = self.seats.pop(instance_id, None)
@@ -138,7 +139,6 @@ class Timetable:
         for member in seat.members:
             self._cells.vacate(member.index, now_ns, alive=not member.process.has_ended())
         self.books.forget(instance_id)
-        self.refit(now_ns)
         return seat
 
     def seat(self, instance_id: str) -> Seat:
@@ -154,19 +154,17 @@ class Timetable:
         return seat.fenced if seat is not None else self._verdicts.get(instance_id, "")
 
     def join(self, seat: Seat, process: Process, now_ns: int) -> Member:
-        """Let a process of an instance onto the device. Raises `NoPlacement` if all cells are taken."""
+        """Let a process of an instance onto the device. To be `refit`. Raises `NoPlacement` if all cells are taken."""
         taken = [member.index for other in self.seats.values() for member in other.members]
         index = self._cells.choose(taken, [other.former for other in self.seats.values()])
         if index is None:
             raise NoPlacement(f"device {self.device.id} has room for {layout.CELLS} processes")
         for other in self.seats.values():
             other.former = -1 if other.former == index else other.former
-        member = self._enter(seat, process, index, now_ns)
-        self.refit(now_ns)
-        return member
+        return self._enter(seat, process, index, now_ns)
 
     def leave(self, member: Member, now_ns: int) -> None:
-        """Take one process off the device; its instance stays. The caller closes it."""
+        """Take one process off the device; its instance stays. To be `refit`. The caller closes the process."""
         seat = member.seat
         self._book_whole_windows(now_ns)
         head = self.memory.page(member.index)
@@ -177,12 +175,10 @@ class Timetable:
         seat.members.remove(member)
         self._keep_account(seat, member.index)
         self._cells.vacate(member.index, now_ns, alive=not member.process.has_ended())
-        self.refit(now_ns)
 
     def drop_inherited(self, now_ns: int) -> None:
-        """Take the cells of a predecessor's instances that nobody has admitted again off the device."""
+        """Take the cells of a predecessor's instances that nobody has admitted again off the device. To be `refit`."""
         self._cells.drop_inherited(now_ns)
-        self.refit(now_ns)
 
     @property
     def cells(self) -> dict[str, list[tuple[int, int]]]:

@@ -88,6 +88,7 @@ class VirtualDaemon:
     def _join(self, seat: Seat) -> tuple[Member, int]:
         """Let a process of an instance onto the device: what it is to the daemon, and its gate."""
         member = self.table.join(seat, Process(os.getpid(), -1), self.now_ns)
+        self.table.refit(self.now_ns)
         return member, open_gate(self.memory, member.index)
 
     def _try_acquire(self, gate: int, burst_ns: int, requested_ns: int) -> int:

@@ -98,6 +98,7 @@ class VirtualDevice(VirtualDaemon):
 
     def _bury(self, instance: VirtualInstance) -> None:
         self.table.leave(instance.member, self.now_ns)
+        self.table.refit(self.now_ns)
         self._wake_all()
 
     def _wake_all(self) -> None:
