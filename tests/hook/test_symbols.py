@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,15 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_hollow_driver(tmp_path_factory.mktemp("driver"))
 
 
-def _env(driver: Path, *behind: Path, before: tuple[Path, ...] = (), **extra: str) -> dict[str, str]:
+def _env(
+    driver: Path, *behind: Path, before: tuple[Path, ...] = (), extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
     preload = ":".join(str(path) for path in (*before, HOOK, *behind))
-    return {"LD_PRELOAD": preload, "LD_LIBRARY_PATH": str(driver.parent), **PASSING, **extra}
+    return {"LD_PRELOAD": preload, "LD_LIBRARY_PATH": str(driver.parent), **PASSING, **(extra or {})}
 
 
 def _run(driver: Path, code: str, **extra: str) -> Ended:
-    return run_python(f'driver = ctypes.CDLL("{DRIVER_NAME}")\n{code}', _env(driver, **extra))
+    return run_python(f'driver = ctypes.CDLL("{DRIVER_NAME}")\n{code}', _env(driver, extra=extra))
 
 
 # --- what the library is ---------------------------------------------------------------------------------------------
