@@ -41,11 +41,12 @@ def together(programs: Sequence[Sequence[Span]], start_ns: int, end_ns: int) -> 
 
 
 def _overlaps(programs: Sequence[Sequence[Span]]) -> Iterator[tuple[int, int]]:
-    edges = sorted((at, change) for spans in programs for a, b, _ in spans for at, change in ((a, 1), (b, -1)))
+    # Begins come before ends at the same instant, so that what touches is one overlap; an empty one may come of it.
+    edges = sorted((at, -change) for spans in programs for a, b, _ in spans for at, change in ((a, 1), (b, -1)))
     at_work, since = 0, 0
-    for at, change in edges:
-        if at_work < 2 <= at_work + change:
+    for at, less in edges:
+        if at_work < 2 <= at_work - less:
             since = at
-        elif at_work + change < 2 <= at_work:
+        elif at_work - less < 2 <= at_work:
             yield since, at
-        at_work += change
+        at_work -= less

@@ -137,7 +137,9 @@ class Ground:
         name = "probe_linked" if way in ("linked", "next") else "probe"
         return [str(library(f"probes/{name}")), way, *words]
 
-    def environment(self, place: Place, instance_id: str, *, alone: bool = False, **settings: str) -> dict[str, str]:
+    def environment(
+        self, place: Place, instance_id: str, settings: Mapping[str, str] = {}, *, alone: bool = False
+    ) -> dict[str, str]:
         """Of a program on that share. alone: on a stand-in of its own. settings: further ones of the stand-in."""
         base = dict(os.environ)
         base["FASTGSHARE_STANDIN"] = ",".join(f"{key}={value}" for key, value in settings.items())
@@ -151,14 +153,14 @@ class Ground:
             preload=self.preload,
         )
 
-    async def start(self, place: Place, way: str, *words: str, **settings: str) -> Probe:
+    async def start(self, place: Place, way: str, *words: str) -> Probe:
         """Start a probe on a share: admitted, and told to begin."""
-        return await self.start_program(place, self.program(way, *words), settings)
+        return await self.start_program(place, self.program(way, *words))
 
     async def start_program(self, place: Place, words: Sequence[str], settings: Mapping[str, str] = {}) -> Probe:
         """The same with a command line of its own; it begins when its standard input says so."""
         instance_id = f"probe-{next(self._numbers)}"
-        probe = await self.start_alone(instance_id, words, self.environment(place, instance_id, **settings))
+        probe = await self.start_alone(instance_id, words, self.environment(place, instance_id, settings))
         await self.daemon.admit(instance_id, probe.process.pid, *place)
         probe.say()
         return probe
@@ -178,9 +180,9 @@ class Ground:
         self._probes.append(probe)
         return probe
 
-    async def run(self, place: Place, way: str, *words: str, **settings: str) -> Probe:
+    async def run(self, place: Place, way: str, *words: str) -> Probe:
         """Start a probe on a share and hear it out."""
-        probe = await self.start(place, way, *words, **settings)
+        probe = await self.start(place, way, *words)
         await probe.finish()
         return probe
 

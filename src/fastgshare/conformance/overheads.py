@@ -98,7 +98,7 @@ class _Trials:
 
     async def _start(self, place: Place, words: Sequence[str], hooked: bool, from_the_start: bool) -> Probe:
         instance_id = f"timed-{next(self._numbers)}"
-        env = self._ground.environment(place, instance_id, alone=True, null="1")
+        env = self._ground.environment(place, instance_id, {"null": "1"}, alone=True)
         if not hooked or not from_the_start:
             del env["LD_PRELOAD"]
         if not hooked:
