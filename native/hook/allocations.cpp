@@ -84,6 +84,7 @@ void forget_memory_of(CUcontext context) {
     if (went) forget_array(key), give_back(allocation);
     return went;
   });
+  forget_limits_of(context);
   settle_pools(false);
   if (number != 0) __atomic_store_n(&contexts[number], nullptr, __ATOMIC_RELAXED);
 }
@@ -95,6 +96,7 @@ void forget_allocations() {
   numbering = latest = 0;
   forget_pools();
   forget_virtual_memory();
+  forget_limits();
   forget_graph_memory();
 }
 

@@ -14,6 +14,12 @@ enum class Kind : uint8_t { kLinear = 1, kPooled };  // what it belongs to: a co
 
 constexpr uint64_t kMostBytes = 0xffff'ffff'ffff;
 
+// However little is asked for, the driver gives so much.
+constexpr uint64_t kUnit = 512;
+inline uint64_t whole(uint64_t bytes) {
+  return bytes > kMostBytes ? bytes : (bytes + kUnit - 1) & ~(kUnit - 1);
+}
+
 // One allocation; in a table it is one word.
 struct Allocation {
   uint64_t bytes;  // kMostBytes at most
@@ -102,6 +108,8 @@ void forget_array(uint64_t array);
 
 void forget_allocations();
 void forget_virtual_memory();
+void forget_limits_of(CUcontext context);
+void forget_limits();
 void forget_graph_memory();
 
 }  // namespace fasthook

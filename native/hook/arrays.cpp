@@ -91,7 +91,7 @@ CUresult take(Handle* out, Size&& size, Create&& create) {
   Treatment how = treatment(inside);
   if (how == Treatment::kRefuse) return CUDA_ERROR_NOT_PERMITTED;
   if (how == Treatment::kPass) return create();
-  uint64_t bytes = size();
+  uint64_t bytes = whole(size());
   auto remember = [&] { return arrays.put(key_of(*out), linear(bytes)); };
   return count(0, bytes, create, remember, [&] { (real.*Destroy)(*out); });
 }

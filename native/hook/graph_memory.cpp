@@ -46,7 +46,7 @@ void add_node(CUgraphNode node, Demand* demand) {
   const CUmemLocation& where = allocates.poolProps.location;
   if (where.type != CU_MEM_LOCATION_TYPE_DEVICE) return;
   demand->device = where.id;
-  if (__builtin_add_overflow(demand->bytes, allocates.bytesize, &demand->bytes)) demand->bytes = ~0ULL;
+  if (__builtin_add_overflow(demand->bytes, whole(allocates.bytesize), &demand->bytes)) demand->bytes = ~0ULL;
 }
 
 void add_graph(CUgraph graph, Demand* demand) {

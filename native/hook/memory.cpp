@@ -17,7 +17,8 @@ CUresult allocate(uint64_t bytes, Call&& call, Remember&& remember, Undo&& undo)
 }
 
 template <typename Pointer, typename Call, typename Undo>
-CUresult take(Pointer* out, uint64_t bytes, Call&& call, Undo&& undo) {
+CUresult take(Pointer* out, uint64_t asked, Call&& call, Undo&& undo) {
+  uint64_t bytes = whole(asked);
   auto remember = [&] { return pointers.put(*out, linear(bytes)); };
   return allocate(bytes, call, remember, undo);
 }
@@ -39,7 +40,8 @@ template <typename Pointer, typename Size, typename Call, typename Undo>
 CUresult take_rows(Pointer* out, const Size* pitch, Size width, Size height, Call&& call, Undo&& undo) {
   uint64_t guessed = likely_bytes(width, height);
   auto remember = [&] {
-    uint64_t bytes = static_cast<uint64_t>(*pitch) * height, more = bytes > guessed ? bytes - guessed : 0;
+    uint64_t bytes = whole(static_cast<uint64_t>(*pitch) * height),
+             more = bytes > guessed ? bytes - guessed : 0;
     if (more > 0 && !charge(more)) return false;
     if (!pointers.put(*out, linear(bytes))) return give_back(more), false;
     if (bytes < guessed) give_back(guessed - bytes);
@@ -66,6 +68,7 @@ CUresult take_pooled(CUdeviceptr* out, size_t bytes, CUstream stream, Pool&& poo
   if (how == Treatment::kPass || goes_into_graph<IsCapturing>(stream)) return call();
   uint8_t pool = pool_number();
   if (is_on_host(pool)) return call();
+  bytes = whole(bytes);
   Allocation allocation = {bytes, Kind::kPooled, pool};
   auto remember = [&] { return *out == 0 || pointers.put(*out, allocation.word()); };
   return count(pool, bytes, call, remember, [&] { (real.*Free)(*out, stream); });

@@ -45,6 +45,17 @@ typedef enum cudaError_enum {
   CUDA_ERROR_NOT_SUPPORTED = 801,
 } CUresult;
 
+typedef enum CUlimit_enum {
+  CU_LIMIT_STACK_SIZE = 0,
+  CU_LIMIT_PRINTF_FIFO_SIZE = 1,
+  CU_LIMIT_MALLOC_HEAP_SIZE = 2,
+} CUlimit;
+
+typedef enum CUdevice_attribute_enum {
+  CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
+  CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR = 39,
+} CUdevice_attribute;
+
 typedef enum CUdriverProcAddress_flags_enum {
   CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM = 2,
 } CUdriverProcAddress_flags;
@@ -250,6 +261,9 @@ CUDA_SAME2(cuCtxDestroy, cuCtxDestroy_v2, (CUcontext));
 CUDA_SAME2(cuCtxSetCurrent, cuCtxPushCurrent_v2, (CUcontext));
 CUDA_SAME2(cuCtxGetCurrent, cuCtxPopCurrent_v2, (CUcontext*));
 CUresult cuCtxGetDevice(CUdevice*);
+CUresult cuCtxSetLimit(CUlimit, size_t);
+CUresult cuCtxGetLimit(size_t*, CUlimit);
+CUresult cuDeviceGetAttribute(int*, CUdevice_attribute, CUdevice);
 CUresult cuDevicePrimaryCtxRetain(CUcontext*, CUdevice);
 CUDA_SAME2(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2, (CUdevice));
 CUDA_SAME2(cuDevicePrimaryCtxReset, cuDevicePrimaryCtxReset_v2, (CUdevice));
