@@ -212,7 +212,7 @@ int introduce(const char* path, const char* instance_id, uint64_t timeout_ns, An
 }
 
 bool start_keeper(fg_gate* g) {
-  if (pipe(g->stop_pipe) != 0) return false;
+  if (pipe2(g->stop_pipe, O_CLOEXEC) != 0) return false;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);

@@ -14,7 +14,7 @@ def test_python_and_native_agree_on_the_shared_memory() -> None:
     tail = layout.CELL_TAIL_OFFSET
     cell = [4, 56, layout.CELL_HEAD.size, tail, tail + 8]  # flags, sm_offset, loans, mem_bytes, siblings
     # word, hold_start_ns, owed_ns, hold_count, burst_start_ns, held_ns, mem_bytes, mem_peak_bytes, account, holds
-    page = [16, 32, 104, 128, 40, 64, 160, 168, 176, layout.PAGE_HEAD.size]
+    page = [16, 32, 104, 128, 40, 64, 160, 168, layout.STAMP_OFFSET, layout.PAGE_HEAD.size]
     messages = [layout.HELLO.size, layout.ANSWER.size]
     assert list(values[:count]) == numbers + sizes + board + cell + page + messages
 
@@ -30,8 +30,8 @@ def test_a_cell_carries_its_loans() -> None:
 
 
 def test_a_page_is_read_as_it_is_written() -> None:
-    words = (0, 0, 0, 0, 0, 2 | 5 << 8 | 9 << 32, -1, 1, *range(30, 45), 2**31, 2**32, 77)
+    words = (0, 0, 0, 0, 0, 2 | 5 << 8 | 9 << 32, -1, 1, *range(30, 45), 2**31, 2**32)
     head = layout.PageHead.parse(layout.PAGE_HEAD.pack(*words))
     assert (head.state, head.sm_lo, head.sm_hi, head.waiting_for, head.demand) == (2, 5, 9, -1, True)
     assert (head.hold_start_ns, head.owed_ns, head.hold_count, head.passed_until_ns) == (30, 39, 42, 44)
-    assert (head.mem_bytes, head.mem_peak_bytes, head.account_stamp_ns) == (2**31, 2**32, 77)
+    assert (head.mem_bytes, head.mem_peak_bytes) == (2**31, 2**32)

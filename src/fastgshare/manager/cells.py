@@ -22,7 +22,7 @@ class Cells:
         self.inherited = {name: list(cells) for name, cells in inherited.items()}
         self._memory = memory
         self._leaving: dict[int, int] = {}
-        self._used: list[int] = []
+        self._unused = list(range(layout.CELLS))  # by when they were given away last
 
     @property
     def counting(self) -> set[int]:
@@ -32,13 +32,14 @@ class Cells:
     def choose(self, taken: Iterable[int], kept: Iterable[int]) -> int | None:
         """A fresh one: that has been out of use for longest, preferably not one that is kept; None if all are taken."""
         taken = {*taken, *self.counting}
-        free = [i for i in range(layout.CELLS) if i not in taken]
-        unused = [i for i in free if i not in set(kept)] or free
-        if not unused:
-            return None
-        index = min(unused, key=lambda i: self._used.index(i) if i in self._used else -1)
-        self._used = [*(i for i in self._used if i != index), index]
-        self._memory.clear_page(index)
+        avoided = taken | set(kept)
+        index = next((i for i in self._unused if i not in avoided), None)
+        if index is None:
+            index = next((i for i in self._unused if i not in taken), None)
+        if index is not None:
+            self._unused.remove(index)
+            self._unused.append(index)
+            self._memory.clear_page(index)
         return index
 
     def vacate(self, index: int, now_ns: int, *, alive: bool) -> None:

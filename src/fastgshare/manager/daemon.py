@@ -207,7 +207,8 @@ class Daemon:
     def _handle(self, fd: int) -> None:
         peer = self._peers.get(fd)
         if fd == self._peers.listener_fd:
-            self._peers.accept(time.monotonic_ns())
+            for accepted in self._peers.accept(time.monotonic_ns()):
+                self._receive(accepted)  # who connects has mostly said what it wants already
         elif peer is not None:
             self._receive(peer)
         else:

@@ -23,7 +23,7 @@ CELL_TAIL: Final = struct.Struct("@QQ")
 CELL_TAIL_OFFSET: Final = CELL_HEAD.size + MAX_LOANS * LOAN.size
 CELL_SIZE: Final = 448
 BOARD_SIZE: Final = BOARD_HEAD.size + CELLS * CELL_SIZE
-PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ8xQQQ72x")
+PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ8xQQ80x")
 PAGE_SIZE: Final = PAGE_HEAD.size + HOLDS * 16
 HOLD: Final = struct.Struct("@QQ")
 HELLO: Final = struct.Struct("@IHHII112s")
@@ -41,6 +41,8 @@ REFUSED: Final = 4
 
 STATE_HOLD: Final = 2
 WORD_OFFSET: Final = 16
+STAMP_OFFSET: Final = 176
+STAMP: Final = struct.Struct("@Q")
 _WORD: Final = struct.Struct("@Q")
 
 
@@ -118,7 +120,6 @@ class PageHead:
     passed_until_ns: int
     mem_bytes: int
     mem_peak_bytes: int
-    account_stamp_ns: int
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> PageHead:
@@ -129,7 +130,7 @@ class PageHead:
         return cls(
             *(word & 0xFF, word >> 8 & 0xFFFFFF, word >> 32 & 0xFFFFFF, waiting_for, bool(demand)),
             *(hold_start, burst_start, charged, demand_since, held, loan, demand_ns, grants, longest, owed),
-            *(fields[20], bool(fields[21]), *fields[22:26]),
+            *(fields[20], bool(fields[21]), *fields[22:25]),
         )
 
     @property

@@ -103,6 +103,11 @@ class DeviceMemory:
             return None
         return layout.PageHead.parse(self._head.raw)
 
+    def account_stamp(self, index: int) -> int:
+        """When a process last wrote its instance's account; 0: never."""
+        (stamp,) = layout.STAMP.unpack_from(self._maps[index], layout.STAMP_OFFSET)
+        return int(stamp)
+
     def holds(self, index: int, head: layout.PageHead, since_ns: int) -> list[layout.Hold]:
         """Holds of an instance that ended after `since_ns` (at most the ring's last), oldest first."""
         found = []

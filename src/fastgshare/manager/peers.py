@@ -81,25 +81,27 @@ class Peers:
         """The peer behind a descriptor."""
         return self._peers.get(fd)
 
-    def accept(self, now_ns: int) -> None:
+    def accept(self, now_ns: int) -> list[Peer]:
         """Take all connections that wait; if there is no room, the oldest that has said nothing goes."""
-        while self._accept_one(now_ns):
-            pass
+        accepted = []
+        while (peer := self._accept_one(now_ns)) is not None:
+            accepted.append(peer)
+        return accepted
 
-    def _accept_one(self, now_ns: int) -> bool:
+    def _accept_one(self, now_ns: int) -> Peer | None:
         try:
             connection, _ = self._listener.accept()
         except BlockingIOError:
-            return False
+            return None
         except OSError:
             self._drop_silent(before_ns=now_ns, most=1)
-            return False
+            return None
         connection.setblocking(False)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
-        self._peers[connection.fileno()] = Peer(connection, pid, uid, now_ns)
+        peer = self._peers[connection.fileno()] = Peer(connection, pid, uid, now_ns)
         self._epoll.register(connection, select.EPOLLIN)
-        return True
+        return peer
 
     def close(self, peer: Peer) -> None:
         """End a connection."""

@@ -20,6 +20,9 @@ class Process:
     def __init__(self, pid: int, fd: int) -> None:
         self.pid = pid
         self.fd = fd
+        self._poll = select.poll()
+        if fd >= 0:
+            self._poll.register(fd, select.POLLIN)
 
     @classmethod
     def open(cls, pid: int, field: str = "pid") -> Self:
@@ -33,9 +36,7 @@ class Process:
         """Whether it has; also once closed."""
         if self.fd < 0:
             return True
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._poll.poll(0))
 
     def cpu_ns(self) -> int | None:
         """Its CPU time so far; None once it has gone."""

@@ -211,10 +211,8 @@ class Timetable:
     def _keep_account(self, seat: Seat, left: int) -> None:
         """Of a process that leaves, the cell stays known to the others as long as it has the latest account."""
         present = [member.index for member in seat.members]
-        heads = {i: self.memory.page(i) for i in [*present, left, seat.former] if i >= 0}
-        stamps = {i: head.account_stamp_ns for i, head in heads.items() if head is not None and head.account_stamp_ns}
-        latest = max(stamps, key=stamps.__getitem__, default=-1)
-        seat.former = latest if latest not in present else -1
+        latest = max([*present, left, *([seat.former] if seat.former >= 0 else [])], key=self.memory.account_stamp)
+        seat.former = latest if latest not in present and self.memory.account_stamp(latest) else -1
 
     def _seated(self) -> list[Seat]:
         return [s for s in self.seats.values() if s.members]
