@@ -270,11 +270,26 @@ std::string quoted(const std::string& text) {
   return out + "\"";
 }
 
-void report(const Asked& asked, const Player& player, std::vector<uint64_t> latencies, uint64_t passed_ns) {
+// What a request is: launches, and milliseconds of the host and of the device, each kernel alone on all of
+// it.
+void describe(const Trace& trace) {
+  size_t launches = 0;
+  uint64_t host_ns = 0, device_ns = 0;
+  for (const Step& step : trace.steps) {
+    host_ns += step.host_ns;
+    if (step.kind == StepKind::kLaunch) ++launches, device_ns += trace.kernels[step.kernel].full_ns;
+  }
+  printf("\"launches\": %zu, \"host_ms\": %.6f, \"device_ms\": %.6f, ", launches,
+         static_cast<double>(host_ns) / 1e6, static_cast<double>(device_ns) / 1e6);
+}
+
+void report(const Asked& asked, const Trace& trace, const Player& player, std::vector<uint64_t> latencies,
+            uint64_t passed_ns) {
   std::sort(latencies.begin(), latencies.end());
   double seconds = static_cast<double>(passed_ns) / 1e9;
-  printf("{\"trace\": %s, \"device\": %s, \"requests\": %zu, \"seconds\": %.3f, \"rps\": %.2f, ",
-         quoted(asked.trace).c_str(), quoted(player.device()).c_str(), latencies.size(), seconds,
+  printf("{\"trace\": %s, \"device\": %s, ", quoted(asked.trace).c_str(), quoted(player.device()).c_str());
+  describe(trace);
+  printf("\"requests\": %zu, \"seconds\": %.3f, \"rps\": %.2f, ", latencies.size(), seconds,
          static_cast<double>(latencies.size()) / seconds);
   printf("\"latency_ms\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"max\": %.3f}}\n",
          percentile_ms(latencies, 0.5), percentile_ms(latencies, 0.9), percentile_ms(latencies, 0.99),
@@ -297,7 +312,7 @@ int play(char** argv) {
     now = now_ns();
     latencies.push_back(now - began);
   }
-  report(asked, player, std::move(latencies), now - start);
+  report(asked, trace, player, std::move(latencies), now - start);
   return 0;
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastgshare.sim.calibration import policy_of, setting_of
-from fastgshare.sim.experiments import Outcome, Policy, Setting, run
+from fastgshare.sim.experiments import SECONDS, Outcome, Policy, Setting, run
 from fastgshare.sim.published import CALIBRATION, POINTS, PREDICTED, REFERENCE_HELD, SMS, Point
 from fastgshare.sim.traces import Trace, load, parse
 
@@ -90,25 +90,26 @@ def runs() -> int:
     return len(CALIBRATION) + sum(len(policies_of(p)) for p in PREDICTED) + len(REFERENCE_HELD)
 
 
-def study(advance: Callable[[], None] = lambda: None) -> Study:
-    """Run everything, in virtual time: the same each time. `advance` is called after every run."""
+def study(advance: Callable[[], None] = lambda: None, *, seconds: float = SECONDS) -> Study:
+    """Run everything, for so many seconds of virtual time each: the same each time. `advance` is called per run."""
     networks = sorted({p.network for p in POINTS})
     traces = {network: load(network) for network in networks}
 
     def compare(point: Point, policy: Policy) -> Comparison:
-        found = Comparison(point, policy, run(setting_of(traces[point.network], point), policy))
+        found = Comparison(point, policy, run(setting_of(traces[point.network], point), policy, seconds=seconds))
         advance()
         return found
 
     calibration = tuple(compare(p, policy_of(p)) for p in CALIBRATION)
     predictions = tuple(compare(p, policy) for p in PREDICTED for policy in policies_of(p))
-    held = tuple(_held(quota, measured, advance) for quota, measured in REFERENCE_HELD.items())
+    held = tuple(_held(quota, measured, seconds, advance) for quota, measured in REFERENCE_HELD.items())
     return Study(tuple(traces.values()), calibration, predictions, held, tuple(_gains(calibration, predictions)))
 
 
-def _held(quota: float, measured: float, advance: Callable[[], None]) -> Held:
+def _held(quota: float, measured: float, seconds: float, advance: Callable[[], None]) -> Held:
     trace = parse(f"kernel burst blocks=1 us={BURST_NS / 1000:g}\nburst\nsync\n", "saturated")
-    found = Held(quota, measured, run(Setting(trace, 100, quota, sms=SMS), Policy.REFERENCE).busy)
+    outcome = run(Setting(trace, 100, quota, sms=SMS), Policy.REFERENCE, seconds=seconds)
+    found = Held(quota, measured, outcome.busy)
     advance()
     return found
 
