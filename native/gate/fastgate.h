@@ -28,6 +28,11 @@ enum fg_result {
 // Returns null and writes one sentence to `error` if that fails.
 FG_API fg_gate* fg_open(const char* socket_path, const char* instance_id, uint64_t timeout_ns, char* error,
                         size_t error_size);
+// The same in two steps, so that the daemon answers while the program does other things: fg_knock says who is
+// there and returns a descriptor, or -1; fg_enter waits for the answer on it (-1: it knocks itself).
+FG_API int fg_knock(const char* socket_path, const char* instance_id);
+FG_API fg_gate* fg_enter(int knocked, const char* socket_path, const char* instance_id, uint64_t timeout_ns,
+                         char* error, size_t error_size);
 FG_API void fg_close(fg_gate* gate);
 // In the child of a fork: lets go of the parent's gate, which stays as it is.
 FG_API void fg_forget(fg_gate* gate);

@@ -115,13 +115,19 @@ using namespace fastgate;
 
 fg_gate* fg_open(const char* socket_path, const char* instance_id, uint64_t timeout_ns, char* error,
                  size_t error_size) {
+  return fg_enter(-1, socket_path, instance_id, timeout_ns, error, error_size);
+}
+
+fg_gate* fg_enter(int knocked, const char* socket_path, const char* instance_id, uint64_t timeout_ns,
+                  char* error, size_t error_size) {
   if (strlen(socket_path) >= sizeof(fg_gate::path) || strlen(instance_id) >= sizeof(fg_gate::instance_id)) {
     say(error, error_size, "the socket's path or the instance's id is too long: ", socket_path);
+    if (knocked >= 0) close(knocked);
     return nullptr;
   }
   int fds[kCells + 2];
   Answer answer;
-  int socket = introduce(socket_path, instance_id, timeout_ns, &answer, fds, error, error_size);
+  int socket = introduce(knocked, socket_path, instance_id, timeout_ns, &answer, fds, error, error_size);
   if (socket < 0) return nullptr;
   fg_gate* g = make_gate();
   if (g == nullptr || !map_all(&g->map, fds, static_cast<int>(answer.index))) {

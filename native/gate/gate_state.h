@@ -39,8 +39,8 @@ void close_all(const int* fds, int count);
 
 // Registers: on success `fds` holds kCells + 2 descriptors. Returns the socket, or -1 with a sentence in
 // `error`.
-int introduce(const char* path, const char* instance_id, uint64_t timeout_ns, Answer* answer, int* fds,
-              char* error, size_t error_size);
+int introduce(int knocked, const char* path, const char* instance_id, uint64_t timeout_ns, Answer* answer,
+              int* fds, char* error, size_t error_size);
 bool start_keeper(fg_gate* gate);
 void stop_keeper(fg_gate* gate);
 void kick(fg_gate* gate);   // there is something to look at

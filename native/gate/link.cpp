@@ -25,6 +25,7 @@ constexpr uint64_t kLongestWaitNs = 3'600'000'000'000;
 constexpr uint64_t kReadoptTimeoutNs = 3'000'000'000;
 
 int connect_to(const char* path) {
+  if (strlen(path) >= sizeof(sockaddr_un::sun_path)) return -1;
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   sockaddr_un address = {};
@@ -187,17 +188,16 @@ void say(char* error, size_t error_size, const char* text, const char* detail) {
   error[at] = 0;
 }
 
-int introduce(const char* path, const char* instance_id, uint64_t timeout_ns, Answer* answer, int* fds,
-              char* error, size_t error_size) {
-  const Hello hello = hello_of(kRegister, instance_id, 0);
+int introduce(int knocked, const char* path, const char* instance_id, uint64_t timeout_ns, Answer* answer,
+              int* fds, char* error, size_t error_size) {
   const uint64_t deadline = now_ns() + (timeout_ns < kLongestWaitNs ? timeout_ns : kLongestWaitNs);
-  for (;;) {
+  for (int fd = knocked;; fd = -1) {
     *answer = Answer();
-    int fd = connect_to(path);
+    if (fd < 0) fd = fg_knock(path, instance_id);
     if (fd < 0) {
       say(error, error_size, "no node daemon answers at ", path);
     } else {
-      if (send_hello(fd, hello, nullptr) && await_answer(fd, -1, deadline, answer, fds)) {
+      if (await_answer(fd, -1, deadline, answer, fds)) {
         if (answer->status == kWelcome) return fd;
         say(error, error_size, "the node daemon refuses this instance: ", answer->reason);
         close(fd);
@@ -235,3 +235,12 @@ void kick(fg_gate* g) { send(g->socket, "K", 1, MSG_DONTWAIT | MSG_NOSIGNAL); }
 void leave(fg_gate* g) { send(g->socket, "B", 1, MSG_DONTWAIT | MSG_NOSIGNAL); }
 
 }  // namespace fastgate
+
+using namespace fastgate;
+
+int fg_knock(const char* socket_path, const char* instance_id) {
+  int fd = connect_to(socket_path);
+  if (fd < 0 || send_hello(fd, hello_of(kRegister, instance_id, 0), nullptr)) return fd;
+  close(fd);
+  return -1;
+}

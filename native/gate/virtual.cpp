@@ -16,7 +16,7 @@ void wake(const uint32_t*) { ++wakes; }
 void kick(fg_gate*) { ++kicks; }
 void leave(fg_gate*) {}
 void say(char*, size_t, const char*, const char*) {}
-int introduce(const char*, const char*, uint64_t, Answer*, int*, char*, size_t) { return -1; }
+int introduce(int, const char*, const char*, uint64_t, Answer*, int*, char*, size_t) { return -1; }
 bool map_all(Mapping*, const int*, int) { return false; }
 void unmap_all(Mapping*) {}
 const Page* map_page(const Mapping& mapping, int index) { return mapping.peers[index]; }

@@ -66,6 +66,17 @@ print(library().fg_charge_memory(gate, int(size)), flush=True)
 for line in sys.stdin:
     print(library().fg_charge_memory(gate, int(line)), flush=True)
 """
+KNOCKS = """
+import ctypes, sys
+from fastgshare.manager.gate import library
+socket, name = (argument.encode() for argument in sys.argv[1:])
+knocked = library().fg_knock(socket, name)
+print(knocked >= 0, flush=True)
+sys.stdin.readline()
+gate = library().fg_enter(knocked, socket, name, 10**10, ctypes.create_string_buffer(200), 200)
+print(library().fg_charge_memory(gate, 1), library().fg_acquire(gate, 0, 10**10), flush=True)
+sys.stdin.readline()
+"""
 ALLOWED, OVER = "0\n", "3\n"
 
 
@@ -268,3 +279,14 @@ async def test_a_cap_is_lowered_and_raised_on_a_running_instance(family: Family)
     await family.daemon.place({"first": (Share(50, 0.5, 0.9, 700), PLACE)})
     assert await tell(process, 200) == ALLOWED
     assert await tell(process, 1) == OVER
+
+
+async def test_a_process_may_knock_first_and_enter_later(family: Family) -> None:
+    """The daemon lets it in meanwhile; what comes with the answer waits in the socket."""
+    process = await family.start(KNOCKS, "first")
+    await family.daemon.admit("first", process.pid, HALF, PLACE)
+    assert await line_of(process) == "True\n"
+    await eventually(lambda: family.all_there("first", 1))
+    assert await tell(process, "enter") == "0 0\n"
+    seat = await family.seat("first")
+    assert seat["mem_bytes"] == 1

@@ -19,6 +19,8 @@ _MISUSE: Final = -2
 _U64, _POINTER = ctypes.c_uint64, ctypes.c_void_p
 _SIGNATURES: Final[dict[str, tuple[object, list[object]]]] = {
     "fg_open": (_POINTER, [ctypes.c_char_p, ctypes.c_char_p, _U64, ctypes.c_char_p, ctypes.c_size_t]),
+    "fg_knock": (ctypes.c_int, [ctypes.c_char_p, ctypes.c_char_p]),
+    "fg_enter": (_POINTER, [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, _U64, ctypes.c_char_p, ctypes.c_size_t]),
     "fg_close": (None, [_POINTER]),
     "fg_acquire": (ctypes.c_int, [_POINTER, _U64, _U64]),
     "fg_continue": (ctypes.c_int, [_POINTER, _U64]),
