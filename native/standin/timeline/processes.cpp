@@ -111,7 +111,10 @@ ST_API int st_charge(st_device* device, int process, int64_t bytes) {
   return 0;
 }
 
-ST_API uint64_t st_mem_free(st_device* device) { return device->config.mem_bytes - load(&device->mem_used); }
+ST_API uint64_t st_mem_free(st_device* device) {
+  Lock lock(device);
+  return device->config.mem_bytes - device->mem_used;
+}
 
 ST_API int st_processes(st_device* device, st_usage* out, int capacity, uint64_t now) {
   Lock lock(device);

@@ -2,7 +2,7 @@
 //
 // A test double, not a GPU: kernels take the time that a stated model gives them. A device lives in memory
 // that several processes may share, holds no pointers, and has no clock: every call is told the time
-// (CLOCK_MONOTONIC nanoseconds in the stand-in driver, virtual time in predictions). Nothing sleeps here.
+// (CLOCK_MONOTONIC nanoseconds in the stand-in driver, virtual time from 1 in predictions). Nothing sleeps.
 //
 // The model (docs/decisions/0011-the-stand-in-gpu.md says why):
 //   - A kernel of B blocks, b of them on an SM at once, runs in waves(s) = ceil(B / (s b)) on the s SMs that

@@ -146,6 +146,7 @@ class StandinDevice:
 
     A file that holds a device already keeps its SMs and memory. turns: processes take turns, as without MPS, and lose
     turn_loss (a fraction) of the time by it. Processes and queues are numbers that this device gives out.
+    `now` begins at 1: an end at 0 would read as none.
     """
 
     def __init__(
@@ -218,7 +219,7 @@ class StandinDevice:
 
     def follow(self, queue: int, other: int, position: int, now: int) -> bool:
         """What is submitted to `queue` from now on starts after `position` of `other`. False: not noted, it is full."""
-        return self._lib.st_follow(self._device, queue, other, position, now) == 0
+        return bool(self._lib.st_follow(self._device, queue, other, position, now) == 0)
 
     def finish_host(self, queue: int, position: int, now: int) -> None:
         """A piece of the host ends."""
@@ -245,7 +246,7 @@ class StandinDevice:
 
     def charge(self, process: int, size_bytes: int) -> bool:
         """Allocate memory, or free it (negative). False: nothing changes, the device does not have so much."""
-        return self._lib.st_charge(self._device, process, size_bytes) == 0
+        return bool(self._lib.st_charge(self._device, process, size_bytes) == 0)
 
     def usage(self, process: int, now: int) -> Usage:
         """What a process has had until now. Raises `NotFound` once it has left."""
