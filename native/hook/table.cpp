@@ -44,7 +44,7 @@ bool Table::Shard::grow() {
 bool Table::put(uint64_t key, uint64_t value) {
   Shard* shard = shard_of(key);
   SpinLock lock(&shard->lock);
-  if (shard->count >= shard->size() / 4 * 3 && !shard->grow()) return false;
+  if (shard->count >= shard->size() / 2 && !shard->grow()) return false;
   Entry* entry = shard->find(key);
   if (entry->key == 0) ++shard->count;
   *entry = {key, value};
