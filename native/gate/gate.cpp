@@ -138,7 +138,7 @@ fg_gate* fg_enter(int knocked, const char* socket_path, const char* instance_id,
   }
   strcpy(g->path, socket_path);
   strcpy(g->instance_id, instance_id);
-  g->socket = socket;
+  g->socket = handle_of(socket);
   watch_counter(g);
   g->map.page->waiting_for = -1;
   read_plan(g);
@@ -153,9 +153,10 @@ fg_gate* fg_enter(int knocked, const char* socket_path, const char* instance_id,
 void fg_close(fg_gate* g) {
   if (g->holding) fg_release(g, 0);
   leave(g);
-  stop_keeper(g);
+  if (!stop_keeper(g))
+    return;  // the program has closed our pipe: the keeper goes on, and so what it uses stays
   adopt_successor(g);
-  if (g->socket >= 0) close(g->socket);
+  let_go(&g->socket);
   unmap_all(&g->map);
   free(g);
 }

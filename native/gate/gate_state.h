@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "fastgate.h"
+#include "handles.h"
 #include "layout.h"
 
 namespace fastgate {
@@ -42,9 +43,9 @@ void close_all(const int* fds, int count);
 int introduce(int knocked, const char* path, const char* instance_id, uint64_t timeout_ns, Answer* answer,
               int* fds, char* error, size_t error_size);
 bool start_keeper(fg_gate* gate);
-void stop_keeper(fg_gate* gate);
-void kick(fg_gate* gate);   // there is something to look at
-void leave(fg_gate* gate);  // this instance gives up its place
+bool stop_keeper(fg_gate* gate);  // whether it has ended
+void kick(fg_gate* gate);         // there is something to look at
+void leave(fg_gate* gate);        // this instance gives up its place
 
 uint64_t now_ns();
 bool read_ticks(uint64_t* ticks);  // the processor's own counter, where there is one
@@ -79,8 +80,8 @@ struct fg_gate {
   // The daemon's socket, kept by a thread of its own.
   char path[108] = {};
   char instance_id[112] = {};
-  int socket = -1;
-  int stop_pipe[2] = {-1, -1};
+  fastgate::Handle socket;
+  fastgate::Handle stop_pipe[2];
   pthread_t keeper = {};
   bool keeper_runs = false;
   uint64_t kicked_ns = 0;

@@ -90,7 +90,7 @@ bool readable(int fd, int stop, int timeout_ms) {
 }
 
 bool stopping(const fg_gate* g, int wait_ms) {
-  pollfd watched = {g->stop_pipe[0], POLLIN, 0};
+  pollfd watched = {g->stop_pipe[0].fd, POLLIN, 0};
   return poll(&watched, 1, wait_ms) > 0;
 }
 
@@ -137,6 +137,16 @@ bool leave_pages_for_worker(fg_gate* g, const Answer& answer, const int* fds) {
   return true;
 }
 
+// Under the same number where it is ours: a worker may be about to write to it.
+void keep_as_socket(fg_gate* g, int fd) {
+  Handle fresh = handle_of(fd);
+  if (is_ours(g->socket) && dup3(fd, g->socket.fd, O_CLOEXEC) >= 0) {
+    close(fd);
+    fresh.fd = g->socket.fd;
+  }
+  g->socket = fresh;
+}
+
 // Offers the daemon's successor the pages this instance has. Returns whether there is no need to try again.
 bool readopt(fg_gate* g) {
   int fds[kFds] = {};
@@ -144,19 +154,21 @@ bool readopt(fg_gate* g) {
   int fd = connect_to(g->path);
   if (fd < 0) return false;
   bool answered =
-      offer_pages(g, fd) && await_answer(fd, g->stop_pipe[0], now_ns() + kReadoptTimeoutNs, &answer, fds);
+      offer_pages(g, fd) && await_answer(fd, g->stop_pipe[0].fd, now_ns() + kReadoptTimeoutNs, &answer, fds);
   if (answered && answer.status == kRefused) __atomic_store_n(&g->evicted, 1U, __ATOMIC_RELEASE);
   bool back = answered && answer.status != kRefused &&
               (answer.status != kWelcome || leave_pages_for_worker(g, answer, fds));
-  // Always the same number: a worker may be about to write to it, and must never hit somebody else's file.
-  if (back) dup3(fd, g->socket, O_CLOEXEC);
-  close(fd);
+  if (back)
+    keep_as_socket(g, fd);
+  else
+    close(fd);
   return back;
 }
 
-bool hung_up(int fd) {
+bool hung_up(const Handle& socket) {
   char word[16];
-  ssize_t size = recv(fd, word, sizeof(word), MSG_DONTWAIT);
+  if (!is_ours(socket)) return true;
+  ssize_t size = recv(socket.fd, word, sizeof(word), MSG_DONTWAIT);
   return size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR);
 }
 
@@ -166,8 +178,9 @@ void* keep(void* argument) {
   fg_gate* g = static_cast<fg_gate*>(argument);
   uint64_t lost_ns = 0;
   for (bool connected = true;;) {
-    if (connected && readable(g->socket, g->stop_pipe[0], -1) && hung_up(g->socket)) {
+    if (connected && readable(g->socket.fd, g->stop_pipe[0].fd, -1) && hung_up(g->socket)) {
       connected = false;
+      __atomic_store_n(&g->connected, 0U, __ATOMIC_RELEASE);
       lost_ns = now_ns();
     }
     int pause_ms = now_ns() - lost_ns < kEagerNs ? kReconnectMs : kPatientMs;
@@ -212,7 +225,9 @@ int introduce(int knocked, const char* path, const char* instance_id, uint64_t t
 }
 
 bool start_keeper(fg_gate* g) {
-  if (pipe2(g->stop_pipe, O_CLOEXEC) != 0) return false;
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return false;
+  for (int i = 0; i < 2; ++i) g->stop_pipe[i] = handle_of(ends[i]);
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
@@ -221,18 +236,23 @@ bool start_keeper(fg_gate* g) {
   return g->keeper_runs;
 }
 
-void stop_keeper(fg_gate* g) {
+bool stop_keeper(fg_gate* g) {
   if (g->keeper_runs) {
-    ssize_t ignored = write(g->stop_pipe[1], "x", 1);
-    static_cast<void>(ignored);
+    if (!is_ours(g->stop_pipe[1]) || write(g->stop_pipe[1].fd, "x", 1) != 1) return false;
     pthread_join(g->keeper, nullptr);
     g->keeper_runs = false;
   }
-  close_all(g->stop_pipe, 2);
+  for (Handle& end : g->stop_pipe) let_go(&end);
+  return true;
 }
 
-void kick(fg_gate* g) { send(g->socket, "K", 1, MSG_DONTWAIT | MSG_NOSIGNAL); }
-void leave(fg_gate* g) { send(g->socket, "B", 1, MSG_DONTWAIT | MSG_NOSIGNAL); }
+// Never to a file of the program's own.
+void tell(const fg_gate* g, const char* word) {
+  if (is_ours(g->socket)) send(g->socket.fd, word, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void kick(fg_gate* g) { tell(g, "K"); }
+void leave(fg_gate* g) { tell(g, "B"); }
 
 }  // namespace fastgate
 

@@ -35,10 +35,11 @@ void* map(int fd, size_t size, int protection) {
   return at == MAP_FAILED ? nullptr : at;
 }
 
-// Whether a descriptor is still the one we were given: the program may have closed it and opened another.
-bool is_page(int fd) {
+// Whether a descriptor is still one we were given: the program may have closed it and opened another.
+bool is_shared(int fd, size_t size) {
   struct stat status;
-  return fstat(fd, &status) == 0 && status.st_size == sizeof(Page) && fcntl(fd, F_GET_SEALS) == kSeals;
+  return fd > 0 && fstat(fd, &status) == 0 && static_cast<size_t>(status.st_size) == size &&
+         fcntl(fd, F_GET_SEALS) == kSeals;
 }
 
 }  // namespace
@@ -46,7 +47,7 @@ bool is_page(int fd) {
 // Any thread may come first.
 const Page* map_page(const Mapping& mapping, int index) {
   int fd = mapping.fds[2 + index];
-  void* at = is_page(fd) ? map(fd, sizeof(Page), PROT_READ) : nullptr;
+  void* at = is_shared(fd, sizeof(Page)) ? map(fd, sizeof(Page), PROT_READ) : nullptr;
   if (at == nullptr) return &kOutOfSight;
   const Page* before = nullptr;
   const Page* page = static_cast<const Page*>(at);
@@ -80,7 +81,8 @@ void unmap_all(Mapping* mapping) {
     if (peer != mapping->page) unmap(peer, sizeof(Page));
   unmap(mapping->board, sizeof(Board));
   unmap(mapping->page, sizeof(Page));
-  close_all(mapping->fds, kCells + 2);
+  for (const int& fd : mapping->fds)
+    if (is_shared(fd, &fd == mapping->fds ? sizeof(Board) : sizeof(Page))) close(fd);
   *mapping = Mapping();
 }
 
@@ -90,8 +92,8 @@ using namespace fastgate;
 
 void fg_forget(fg_gate* g) {
   if (g->successor != nullptr) unmap_all(g->successor);
-  close_all(g->stop_pipe, 2);
-  if (g->socket >= 0) close(g->socket);
+  for (Handle& end : g->stop_pipe) let_go(&end);
+  let_go(&g->socket);
   unmap_all(&g->map);
   free(g);
 }

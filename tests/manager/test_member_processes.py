@@ -77,6 +77,28 @@ gate = library().fg_enter(knocked, socket, name, 10**10, ctypes.create_string_bu
 print(library().fg_charge_memory(gate, 1), library().fg_acquire(gate, 0, 10**10), flush=True)
 sys.stdin.readline()
 """
+CLOSES = """
+import ctypes, os, socket, sys
+from fastgshare.manager.gate import library
+path, name = (argument.encode() for argument in sys.argv[1:])
+gate = library().fg_open(path, name, 10**10, ctypes.create_string_buffer(200), 200)
+pairs = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2]
+os.closerange(3, max(pairs) + 1)
+mine = [socket.socketpair() for _ in range(len(pairs))]
+for _ in range(3):
+    print(library().fg_acquire(gate, 0, 10**10), flush=True)
+    sys.stdin.readline()
+    library().fg_release(gate, 0)
+library().fg_close(gate)
+for end in sum(mine, ()):
+    end.setblocking(False)
+    try:
+        print("heard", end.recv(10))
+    except BlockingIOError:
+        pass
+print("nothing else", flush=True)
+sys.stdin.readline()
+"""
 ALLOWED, OVER = "0\n", "3\n"
 
 
@@ -290,3 +312,15 @@ async def test_a_process_may_knock_first_and_enter_later(family: Family) -> None
     assert await tell(process, "enter") == "0 0\n"
     seat = await family.seat("first")
     assert seat["mem_bytes"] == 1
+
+
+async def test_a_program_that_closes_our_descriptors_keeps_its_own_files(family: Family) -> None:
+    """Nothing is written to, read from or closed under numbers that have become the program's."""
+    process = await family.start(CLOSES, "first")
+    await family.daemon.admit("first", process.pid, HALF, PLACE)
+    assert await line_of(process) == "0\n"
+    assert [await tell(process, "go"), await tell(process, "go"), await tell(process, "go")] == [
+        "0\n",
+        "0\n",
+        "nothing else\n",
+    ]
