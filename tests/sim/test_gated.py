@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.sim.experiments import Policy, Setting, run
-from fastgshare.sim.gated import GatedReplays
+from fastgshare.sim.gated import DEPTH_NS, IDLE_NS, GatedReplays
 from fastgshare.sim.traces import Trace, load, parse
 
 DEVICE = Device("standin", DeviceKind.STANDIN, 80)
@@ -79,3 +82,14 @@ def test_however_many_replicas_never_more_than_all_sms_are_held(sm: float, repli
 def test_equal_inputs_give_equal_outcomes() -> None:
     setting = Setting(load("rnnt"), 24, 1.0, 5)
     assert run(setting, Policy.OURS, seconds=1) == run(setting, Policy.OURS, seconds=1)
+
+
+def test_the_twin_of_the_hook_is_as_patient_as_the_hook() -> None:
+    source = (Path(__file__).parents[2] / "native" / "hook" / "pace.cpp").read_text()
+
+    def constant(name: str) -> int:
+        found = re.search(rf"{name} = ([\d']+);", source)
+        assert found is not None
+        return int(found[1].replace("'", ""))
+
+    assert (constant("kDepthNs"), constant("kIdleNs")) == (DEPTH_NS, IDLE_NS)
