@@ -296,6 +296,21 @@ def test_a_full_queue_takes_nothing_until_something_ends() -> None:
     assert device.ended(queue, 1025, LATER) == 1_025_000
 
 
+def test_one_end_may_set_off_very_many() -> None:
+    device = _device()
+    process = device.join(1)
+    first, *others = [device.open_queue(process) for _ in range(65)]
+    device.submit(first, SMALL, 0)
+    for other in others:
+        device.follow(other, first, 1, 0)
+        for _ in range(1000):
+            device.submit(other, MARK, 0)
+    assert device.due(first, 1, 0) == device.due(others[63], 1000, 0) == 1000
+    assert device.finished(others[0], 999) == 0
+    assert [device.finished(other, 1000) for other in others] == [1000] * 64
+    assert device.ended(others[63], 1000, 1000) == 1000
+
+
 # --- the host ---------------------------------------------------------------------------------------------------------
 
 
