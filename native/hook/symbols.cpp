@@ -2,12 +2,28 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
-#include <string.h>
 
 #include "functions.h"
 
+// The linker's, but not one more library to need.
+#pragma weak _r_debug
+
 namespace fasthook {
 namespace {
+
+// None of libc's functions here: a sanitizer's runtime has its own for those, and calls us before they are
+// ready.
+bool same(const char* a, const char* b) {
+  while (*a == *b && *a != 0) ++a, ++b;
+  return *a == *b;
+}
+
+bool ends_with_name(const char* path, const char* name) {
+  const char* last = path;
+  for (; *path; ++path)
+    if (*path == '/') last = path + 1;
+  return same(last, name);
+}
 
 // --- past our own dlsym ------------------------------------------------------------------------------------
 
@@ -36,27 +52,23 @@ void* look_up(const Tables& tables, const char* name) {
   for (; at >= first; ++at) {
     uint32_t other = chain[at - first];
     const ElfW(Sym) & symbol = tables.symbols[at];
-    bool same = (other | 1) == (hash | 1) && strcmp(tables.names + symbol.st_name, name) == 0;
-    if (same && !(tables.versions[at] & kHidden))
+    bool is_it = (other | 1) == (hash | 1) && same(tables.names + symbol.st_name, name);
+    if (is_it && !(tables.versions[at] & kHidden))
       return reinterpret_cast<void*>(tables.base + symbol.st_value);
     if (other & 1) break;
   }
   return nullptr;
 }
 
-Tables tables_of(const dl_phdr_info* library) {
+Tables tables_of(const link_map* library) {
   Tables tables;
-  tables.base = library->dlpi_addr;
-  for (int i = 0; i < library->dlpi_phnum; ++i) {
-    if (library->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
-    auto* entry = reinterpret_cast<const ElfW(Dyn)*>(tables.base + library->dlpi_phdr[i].p_vaddr);
-    for (; entry->d_tag != DT_NULL; ++entry) {
-      auto* at = reinterpret_cast<const void*>(entry->d_un.d_ptr);
-      if (entry->d_tag == DT_SYMTAB) tables.symbols = static_cast<const ElfW(Sym)*>(at);
-      if (entry->d_tag == DT_STRTAB) tables.names = static_cast<const char*>(at);
-      if (entry->d_tag == DT_GNU_HASH) tables.hash = static_cast<const uint32_t*>(at);
-      if (entry->d_tag == DT_VERSYM) tables.versions = static_cast<const uint16_t*>(at);
-    }
+  tables.base = library->l_addr;
+  for (const ElfW(Dyn)* entry = library->l_ld; entry->d_tag != DT_NULL; ++entry) {
+    auto* at = reinterpret_cast<const void*>(entry->d_un.d_ptr);
+    if (entry->d_tag == DT_SYMTAB) tables.symbols = static_cast<const ElfW(Sym)*>(at);
+    if (entry->d_tag == DT_STRTAB) tables.names = static_cast<const char*>(at);
+    if (entry->d_tag == DT_GNU_HASH) tables.hash = static_cast<const uint32_t*>(at);
+    if (entry->d_tag == DT_VERSYM) tables.versions = static_cast<const uint16_t*>(at);
   }
   return tables;
 }
@@ -64,19 +76,18 @@ Tables tables_of(const dl_phdr_info* library) {
 Dlsym found_dlsym = nullptr;
 Dlvsym found_dlvsym = nullptr;
 
-int look_into(dl_phdr_info* library, size_t, void*) {
-  const char* slash = strrchr(library->dlpi_name, '/');
-  if (strcmp(slash != nullptr ? slash + 1 : library->dlpi_name, "libc.so.6") != 0) return 0;
+// A versioned reference of ours would find our own definition, for that is what interposing means. libc comes
+// among the libraries of the start, which stay as they are: so the list may be read without the linker's
+// lock.
+[[gnu::cold, gnu::noinline]] void find_libc() {
+  const link_map* library = _r_debug.r_map;
+  while (!ends_with_name(library->l_name, "libc.so.6")) library = library->l_next;
   Tables tables = tables_of(library);
   auto* dlvsym = reinterpret_cast<Dlvsym>(look_up(tables, "dlvsym"));
   auto* dlsym = reinterpret_cast<Dlsym>(look_up(tables, "dlsym"));
   __atomic_store_n(&found_dlvsym, dlvsym, __ATOMIC_RELEASE);
   __atomic_store_n(&found_dlsym, dlsym, __ATOMIC_RELEASE);
-  return 1;
 }
-
-// A versioned reference of ours would find our own definition, for that is what interposing means.
-[[gnu::cold, gnu::noinline]] void find_libc() { dl_iterate_phdr(look_into, nullptr); }
 
 // --- dlsym -------------------------------------------------------------------------------------------------
 
@@ -84,8 +95,8 @@ int look_into(dl_phdr_info* library, size_t, void*) {
 bool may_be_wrapped(const char* name) {
   if (name == nullptr) return false;
   if (name[0] == 'c') return name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z';
-  if (name[0] == 'n') return strncmp(name, "nvml", 4) == 0;
-  return name[0] == 'd' && (strcmp(name, "dlsym") == 0 || strcmp(name, "dlvsym") == 0);
+  if (name[0] == 'n') return name[1] == 'v' && name[2] == 'm' && name[3] == 'l';
+  return name[0] == 'd' && (same(name, "dlsym") || same(name, "dlvsym"));
 }
 
 // Over all libraries ours is found by itself; after the caller comes what the caller itself stands for.
@@ -153,9 +164,8 @@ Dlvsym libc_dlvsym() {
 using namespace fasthook;
 
 // libc's looks at where it is called from. So it is jumped to, with our caller's return address, wherever
-// that matters: without a frame, and without a sanitizer's notes at the end.
-#define JUMPS \
-  HOOKED __attribute__((no_sanitize("thread"), no_sanitize("address"), optimize("optimize-sibling-calls")))
+// that matters.
+#define JUMPS HOOKED __attribute__((optimize("optimize-sibling-calls")))
 
 JUMPS void* dlsym(void* handle, const char* name) noexcept {
   Dlsym real_dlsym = libc_dlsym();

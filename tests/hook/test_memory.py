@@ -140,7 +140,7 @@ def churn(seed):
         assert result in (0, 2)
         if result == 0:
             mine.append(out)
-        if result == 2 or len(mine) > 8:
+        if result == 2 or len(mine) > 30:
             refused.append(result)
             give(mine.pop(seed % len(mine))) if mine else None
         if step % 50 == 0:
