@@ -116,6 +116,7 @@ Pass rp_stage::may_pass(Replay* r) {
 }
 
 void rp_stage::launch(Replay* r) {
+  see_ends(r);
   uint32_t kernel = r->steps[r->step].kernel;
   uint64_t position = st_submit(device, r->queue, &r->works[kernel], now);
   if (position == 0) {
@@ -153,7 +154,6 @@ bool rp_stage::act(Replay* r, rp_event* event) {
     return true;
   }
   if (r->state == State::kFull) {
-    see_ends(r);
     launch(r);
   } else if (r->state == State::kGate || (r->steps[r->step].kind == RP_LAUNCH && r->state == State::kHost)) {
     return stand_at_gate(r, event);
