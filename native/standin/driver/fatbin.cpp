@@ -1,0 +1,84 @@
+// Fat binaries: containers of PTX and cubins. PTX is preferred: it says more.
+#include <cstring>
+
+#include "images.h"
+
+namespace standin::driver {
+namespace {
+
+struct Wrapper {
+  uint32_t magic, version;
+  const void* data;
+  void* other;
+};
+
+struct Header {
+  uint32_t magic;
+  uint16_t version, size;
+  uint64_t bytes;  // behind the header
+};
+
+struct Entry {
+  uint16_t kind, version;
+  uint32_t size;
+  uint64_t bytes;  // behind the entry, padded
+  uint32_t packed_bytes, unused;
+  uint16_t minor, major;
+  uint32_t arch, name_offset, name_bytes;
+  uint64_t flags, zero, unpacked_bytes;
+};
+
+constexpr uint16_t kPtx = 1, kCubin = 2;
+constexpr uint64_t kLz4 = 0x2000, kZstd = 0x8000;
+
+// What an entry holds; false: it is packed in a way that we cannot unpack.
+bool content(const Entry& entry, const char* data, std::string* out) {
+  if ((entry.flags & kZstd) != 0) return false;
+  if ((entry.flags & kLz4) != 0) return decompress({data, entry.packed_bytes}, entry.unpacked_bytes, out);
+  out->assign(data, entry.bytes);
+  return true;
+}
+
+CUresult read_entry(const Entry& entry, const std::string& data, Image* out) {
+  if (entry.kind == kPtx) return read_ptx({data.c_str()}, out);
+  return read_elf(data, out);
+}
+
+// Reads the entries of a kind into the image; true: there was one that could be read.
+bool read_entries(const char* at, const char* end, uint16_t kind, Image* out) {
+  while (static_cast<size_t>(end - at) >= sizeof(Entry)) {
+    Entry entry;
+    memcpy(&entry, at, sizeof(entry));
+    if (entry.size < sizeof(Entry) || entry.size + entry.bytes > static_cast<size_t>(end - at)) return false;
+    std::string data;
+    Image image;
+    if (entry.kind == kind && content(entry, at + entry.size, &data) &&
+        read_entry(entry, data, &image) == CUDA_SUCCESS) {
+      *out = std::move(image);
+      return true;
+    }
+    at += entry.size + entry.bytes;
+  }
+  return false;
+}
+
+}  // namespace
+
+CUresult read_fatbin(const void* data, Image* out) {
+  Wrapper wrapper;
+  memcpy(&wrapper, data, sizeof(uint32_t));
+  if (wrapper.magic == kWrapperMagic) {
+    memcpy(&wrapper, data, sizeof(wrapper));
+    data = wrapper.data;
+  }
+  Header header;
+  memcpy(&header, data, sizeof(header));
+  if (header.magic != kFatbinMagic) return CUDA_ERROR_INVALID_IMAGE;
+  const char* first = static_cast<const char*>(data) + header.size;
+  const char* end = first + header.bytes;
+  if (read_entries(first, end, kPtx, out) || read_entries(first, end, kCubin, out)) return CUDA_SUCCESS;
+  out->any_name = true;
+  return CUDA_SUCCESS;
+}
+
+}  // namespace standin::driver
