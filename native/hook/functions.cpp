@@ -146,6 +146,7 @@ bool find_driver(bool load) {
 
 void begin_anew() {
   depth = 0;
+  adding = 0;
   forget_allocations();
   forget_after_fork();
 }
