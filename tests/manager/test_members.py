@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
+from fastgshare.manager import layout
 from fastgshare.testing.strategies import cut_rects
 from fastgshare.testing.virtual import VirtualDevice, VirtualInstance
 
@@ -210,6 +212,28 @@ def test_what_a_process_has_overrun_is_a_debt_of_the_next() -> None:
         device.run(WINDOW_S - 0.001)
     held = sum(p.held(start_ns, device.now_ns) for p in device.instances)
     assert held / (device.now_ns - start_ns) <= 0.2 + 0.01
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32))
+def test_what_a_liar_says_of_its_account_costs_only_its_own_instance(seed: int) -> None:
+    """M5: anything may stand in a page; nobody crashes, and a neighbour on the same SMs receives its request."""
+    rng = random.Random(seed)
+    device = VirtualDevice(WINDOW_S)
+    first = device.add(Share(100, 0.4, 0.4), Rect(0, 0, 100, 0.4), burst_s=0.001)
+    liar = device.add_member(first.seat, work=lambda _: False)
+    neighbour = device.add(Share(100, 0.5, 1.0), Rect(0, 0.45, 100, 0.5))
+    page = device.memory.page_addresses[liar.member.index]
+    device.run(2 * WINDOW_S)
+    start_ns = device.now_ns
+    for _ in range(50):
+        for at in rng.sample(range(32, layout.PAGE_HEAD.size, 8), 6):  # beyond the word, by which it would hold SMs
+            lie = rng.choice([0, 1, device.now_ns, device.now_ns + 10**9, 2**63 - 1, 2**64 - 1, rng.getrandbits(64)])
+            ctypes.c_uint64.from_address(page + at).value = lie
+        device.run(rng.uniform(0.001, 0.05))
+    span_ns = device.now_ns - start_ns
+    assert neighbour.held(start_ns, device.now_ns) / span_ns >= 0.5 - 0.01
+    _assert_disjoint(device)
 
 
 def test_all_cells_may_be_taken_and_are_free_again() -> None:
