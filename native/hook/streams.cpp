@@ -54,6 +54,13 @@ CUresult release_primary(CUdevice device, Destroy destroy) {
   return destroy_context(primary_context(device), destroy, [device] { return !primary_is_active(device); });
 }
 
+// Who holds it keeps it, but nothing is in it any more.
+template <typename Destroy>
+CUresult reset_primary(CUdevice device, Destroy destroy) {
+  if (!paced()) return destroy();
+  return destroy_context(primary_context(device), destroy, [] { return true; });
+}
+
 template <typename Destroy>
 CUresult destroy_own(CUcontext context, Destroy destroy) {
   return destroy_context(context, destroy, [] { return true; });
@@ -176,8 +183,8 @@ DESTROYS_CONTEXT(cuCtxDestroy, destroy_own, CUcontext)
 DESTROYS_CONTEXT(cuCtxDestroy_v2, destroy_own, CUcontext)
 DESTROYS_CONTEXT(cuDevicePrimaryCtxRelease, release_primary, CUdevice)
 DESTROYS_CONTEXT(cuDevicePrimaryCtxRelease_v2, release_primary, CUdevice)
-DESTROYS_CONTEXT(cuDevicePrimaryCtxReset, release_primary, CUdevice)
-DESTROYS_CONTEXT(cuDevicePrimaryCtxReset_v2, release_primary, CUdevice)
+DESTROYS_CONTEXT(cuDevicePrimaryCtxReset, reset_primary, CUdevice)
+DESTROYS_CONTEXT(cuDevicePrimaryCtxReset_v2, reset_primary, CUdevice)
 
 // The handles of its kernels may come back for others.
 HOOKED CUresult cuModuleUnload(CUmodule module) {
