@@ -1,5 +1,7 @@
 #include "allocations.h"
 
+#include "queues.h"
+
 namespace fasthook {
 
 constinit Table pointers = {}, arrays = {};
@@ -66,7 +68,8 @@ void give_back(Allocation allocation) {
 
 void settle_memory(bool trim) {
   settle_virtual_memory();
-  settle_pools(trim);
+  // To free memory may spoil what is being captured.
+  settle_pools(trim && __atomic_load_n(&capturing, __ATOMIC_RELAXED) == 0);
 }
 
 void forget_memory_of(CUcontext context) {

@@ -104,7 +104,7 @@ bool counts(const Inside& inside) { return treatment(inside) == Treatment::kCoun
 
 // --- descriptors -------------------------------------------------------------------------------------------
 
-constexpr int kExports = 64;
+constexpr int kExports = 256;
 
 // A descriptor that this process got for its own memory, and may import again when all else is gone.
 struct Export {
@@ -126,6 +126,7 @@ bool is_open(const Export& e) {
 void watch_export(Physical* physical, int fd) {
   struct stat now;
   if (fstat(fd, &now) != 0) return;
+  if (__atomic_load_n(&export_count, __ATOMIC_RELAXED) == kExports) settle_virtual_memory();
   SpinLock lock(&exports_lock);
   if (export_count < kExports) exports[export_count++] = {physical, fd, now.st_dev, now.st_ino};
 }
