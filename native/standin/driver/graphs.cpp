@@ -21,6 +21,7 @@ CUgraphNode append(CUgraph graph, const Operation& work) {
   CUgraphNode node = enlist(graph->nodes.back().get());
   node->graph = graph;
   node->work = work;
+  point_to_own(node);
   return node;
 }
 
@@ -36,6 +37,11 @@ void copy_node(CUgraphNode from, CUgraphNode to, const std::unordered_map<CUgrap
 }
 
 }  // namespace
+
+void point_to_own(CUgraphNode node) {
+  Operation& work = node->work;
+  if (work.params.type == CU_GRAPH_NODE_TYPE_BATCH_MEM_OP) work.params.memOp.paramArray = work.values.data();
+}
 
 CUgraph new_graph() { return enlist(new CUgraph_st); }
 
@@ -69,7 +75,6 @@ CUresult settle(Operation& work) {
   }
   if (p.type == CU_GRAPH_NODE_TYPE_BATCH_MEM_OP) {
     work.values.assign(p.memOp.paramArray, p.memOp.paramArray + p.memOp.count);
-    p.memOp.paramArray = work.values.data();
   }
   if (p.type == CU_GRAPH_NODE_TYPE_GRAPH) {
     bool moved = p.graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
@@ -88,8 +93,6 @@ CUresult add_node(CUgraph graph, const std::vector<Edge>& before, const Operatio
   TRY(settle(settled));
   CUgraphNode node = append(graph, settled);
   node->before = before;
-  if (settled.params.type == CU_GRAPH_NODE_TYPE_BATCH_MEM_OP)
-    node->work.params.memOp.paramArray = node->work.values.data();
   *out = node;
   return CUDA_SUCCESS;
 }

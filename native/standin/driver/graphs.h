@@ -50,6 +50,8 @@ void end_node(CUgraphNode node);
 std::vector<CUgraphNode> in_order(CUgraph graph);
 // What the API calls the allocation of a node that allocates is known as soon as the node is.
 CUresult settle(Operation& work);
+// Its parameters point to what it keeps of them, not to what it was copied from.
+void point_to_own(CUgraphNode node);
 // Ends a reference of a user's object; runs its destructor with the last one.
 void release(CUuserObject object, unsigned int count);
 

@@ -30,7 +30,8 @@ struct Range {
   unsigned int flags = 0;
   CUmemoryPool pool = nullptr;
   std::shared_ptr<Physical> physical{};
-  int uses = 1;        // of an imported one: how often it was opened
+  int uses = 1;  // of an imported one: how often it was opened
+  uint64_t imported_inode = 0, imported_offset = 0;
   bool in_use = true;  // by a graph that allocates it
   bool of_graph = false;
   unsigned int sync_memops = 0;

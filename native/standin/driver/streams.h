@@ -26,7 +26,7 @@ struct CUstream_st {
   standin::driver::Hosts hosts{};  // functions on the host that what comes next must wait for
   std::shared_ptr<standin::driver::Capture> capture{};  // null: it is not being captured
   std::vector<CUgraphNode> tips{};                      // of the capture: what the next node depends on
-  CUlaunchAttributeValue policy{}, sync_policy{}, domain{};
+  CUlaunchAttributeValue policy{}, sync_policy{}, domain{}, domain_map{};
 };
 
 namespace standin::driver {
