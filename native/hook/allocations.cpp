@@ -67,7 +67,7 @@ void give_back(Allocation allocation) {
 }
 
 void settle_memory(bool trim) {
-  settle_virtual_memory();
+  settle_exports();
   // To free memory may spoil what is being captured.
   settle_pools(trim && __atomic_load_n(&capturing, __ATOMIC_RELAXED) == 0);
 }

@@ -102,7 +102,7 @@ inline uint64_t key_of(const void* handle) { return reinterpret_cast<uint64_t>(h
 
 // --- what is counted elsewhere -----------------------------------------------------------------------------
 
-void settle_virtual_memory();  // what was exported
+void settle_exports();  // what was exported
 // An array is gone, and with it what was mapped into it.
 void forget_array(uint64_t array);
 

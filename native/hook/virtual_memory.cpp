@@ -1,91 +1,17 @@
-// Physical memory apart from addresses: in use while a handle, a mapping or an open descriptor of it is left.
-#include <sys/mman.h>
-#include <sys/stat.h>
-
-#include "allocations.h"
+// Virtual memory: handles, what they are mapped to, and what was exported.
+#include "physical.h"
 
 namespace fasthook {
 namespace {
-
-// One that cuMemCreate made. What others made and this process imported is counted over there.
-struct Physical {
-  uint64_t bytes;
-  uint32_t uses;  // references of handles, mappings, and open descriptors
-};
-
-struct Mapping {
-  Physical* physical;
-  uint64_t start, bytes;  // addresses
-  uint64_t array;         // or instead of them: what it is mapped into
-  Mapping* next;          // of those that are being unmapped
-};
-
-// --- room for them: taken by the page, used again, never returned ------------------------------------------
-
-union Room {
-  Physical physical;
-  Mapping mapping;
-  Room* next;
-};
-Room* free_rooms = nullptr;
-uint32_t rooms_lock = 0;
-
-bool take_page() {
-  constexpr size_t kPage = 1 << 16;
-  void* page = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) return false;
-  for (Room *room = static_cast<Room*>(page), *end = room + kPage / sizeof(Room); room != end; ++room) {
-    room->next = free_rooms;
-    free_rooms = room;
-  }
-  return true;
-}
-
-Room* take_room() {
-  SpinLock lock(&rooms_lock);
-  if (free_rooms == nullptr && !take_page()) return nullptr;
-  Room* room = free_rooms;
-  free_rooms = room->next;
-  return room;
-}
-
-void leave_room(void* what) {
-  SpinLock lock(&rooms_lock);
-  Room* room = static_cast<Room*>(what);
-  room->next = free_rooms;
-  free_rooms = room;
-}
-
-// --- what is known -----------------------------------------------------------------------------------------
-
-// Handles: to a Physical, and in the upper 16 bits how often cuMemRelease may be called.
-constinit Table handles = {};
-constexpr uint64_t kOneReference = 1ULL << 48;
-Physical* physical_of(uint64_t word) { return reinterpret_cast<Physical*>(word & (kOneReference - 1)); }
 
 // Addresses, and places in arrays, to a Mapping.
 constinit Table mappings = {};
 
 Mapping* as_mapping(uint64_t word) { return reinterpret_cast<Mapping*>(word); }
 
-void use(Physical* physical) { __atomic_fetch_add(&physical->uses, 1U, __ATOMIC_RELAXED); }
-
-void end_use(Physical* physical) {
-  if (__atomic_sub_fetch(&physical->uses, 1U, __ATOMIC_ACQ_REL) != 0) return;
-  give_back(physical->bytes);
-  leave_room(physical);
-}
-
 void end_mapping(Mapping* mapping) {
   end_use(mapping->physical);
   leave_room(mapping);
-}
-
-// Once more in use; null if it is none of ours.
-Physical* use_of_handle(uint64_t handle) {
-  Physical* physical = nullptr;
-  handles.change(handle, [&](uint64_t& word) { use(physical = physical_of(word)); });
-  return physical;
 }
 
 // A new mapping of something that is in use for it already.
@@ -101,35 +27,6 @@ bool remember_mapping(uint64_t key, const Mapping& mapping) {
 }
 
 bool counts(const Inside& inside) { return treatment(inside) == Treatment::kCount; }
-
-// --- descriptors -------------------------------------------------------------------------------------------
-
-constexpr int kExports = 256;
-
-// A descriptor that this process got for its own memory, and may import again when all else is gone.
-struct Export {
-  Physical* physical;
-  int fd;
-  dev_t device;
-  ino_t inode;
-};
-Export exports[kExports];
-uint32_t exports_lock = 0;
-int export_count = 0;
-
-bool is_open(const Export& e) {
-  struct stat now;
-  return fstat(e.fd, &now) == 0 && now.st_dev == e.device && now.st_ino == e.inode;
-}
-
-// One that cannot be watched keeps the memory counted for good.
-void watch_export(Physical* physical, int fd) {
-  struct stat now;
-  if (fstat(fd, &now) != 0) return;
-  if (__atomic_load_n(&export_count, __ATOMIC_RELAXED) == kExports) settle_virtual_memory();
-  SpinLock lock(&exports_lock);
-  if (export_count < kExports) exports[export_count++] = {physical, fd, now.st_dev, now.st_ino};
-}
 
 // --- addresses ---------------------------------------------------------------------------------------------
 
@@ -225,24 +122,6 @@ bool remember_physical(uint64_t handle, uint64_t bytes) {
 
 }  // namespace
 
-void settle_virtual_memory() {
-  if (__atomic_load_n(&export_count, __ATOMIC_RELAXED) == 0) return;
-  Physical* ended[kExports];
-  int count = 0;
-  {
-    SpinLock lock(&exports_lock);
-    for (int i = 0; i < export_count;) {
-      if (is_open(exports[i])) {
-        ++i;
-      } else {
-        ended[count++] = exports[i].physical;
-        exports[i] = exports[--export_count];
-      }
-    }
-  }
-  for (int i = 0; i < count; ++i) end_use(ended[i]);
-}
-
 void forget_array(uint64_t array) {
   mappings.remove_if([=](uint64_t, uint64_t word) {
     bool within = as_mapping(word)->array == array;
@@ -254,9 +133,8 @@ void forget_array(uint64_t array) {
 void forget_virtual_memory() {
   handles.forget();
   mappings.forget();
-  free_rooms = nullptr;
-  rooms_lock = exports_lock = 0;
-  export_count = 0;
+  forget_rooms();
+  forget_exports();
 }
 
 }  // namespace fasthook
@@ -288,7 +166,7 @@ HOOKED CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   if (physical == nullptr) return result;
   if (result == CUDA_SUCCESS) {
     end_use(physical);
-    settle_virtual_memory();
+    settle_exports();
   } else if (!handles.change(handle, [](uint64_t& word) { word += kOneReference; })) {
     handles.put(handle, reinterpret_cast<uint64_t>(physical) | kOneReference);
   }

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.hook.drivers import ROOT
 
 SOURCES = [Path(__file__).with_name("check_table.cpp"), ROOT / "native" / "hook" / "table.cpp"]
