@@ -36,7 +36,10 @@ inline st_device* open_device(const Settings& settings) {
   config.sms = settings.sms;
   config.mem_bytes = settings.mem_bytes;
   st_device* device = memory != nullptr ? st_create(memory, &config) : nullptr;
-  if (fd >= 0) close(fd);  // and its lock with it; the mapping stays
+  if (fd >= 0) {
+    flock(fd, LOCK_UN);  // the mapping keeps the open file, and with it the lock, beyond close
+    close(fd);
+  }
   return device;
 }
 
