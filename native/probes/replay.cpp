@@ -24,6 +24,7 @@ namespace {
 
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kWorthSleepingNs = 20'000;  // the host is let run ahead by so much
+constexpr uint64_t kHeldUpNs = 100'000;        // a launch that takes longer was kept waiting
 constexpr int kVersion = 12000;                // of the functions that are asked for
 
 [[noreturn]] void fail(int status, const std::string& text) {
@@ -194,7 +195,9 @@ void Player::open() {
 void Player::launch(size_t kernel) {
   Launch& l = launches_[kernel];
   void* params[] = {&l.block_ns};
+  uint64_t before = now_ns();
   CALL(cuLaunchKernel, l.function, l.blocks, 1, 1, l.threads, 1, 1, 0, stream_, params, nullptr);
+  if (now_ns() - before > kHeldUpNs) host_.has_waited();
 }
 
 void Player::answer_one() {
