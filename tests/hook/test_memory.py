@@ -201,10 +201,11 @@ tell(over=over, together=used())
     told = run(
         holder,
         f"""
-import subprocess
+import subprocess, time
 alloc(CAP // 2)
 subprocess.run([sys.executable, "-I", "-S", "{script}"], check=True)
-while used() > CAP // 2:  # until the daemon has heard of its end
+give_up = time.monotonic() + 10
+while used() > CAP // 2 and time.monotonic() < give_up:  # until the daemon has heard of its end
     os.sched_yield()
 tell(alone=used())
 """,
