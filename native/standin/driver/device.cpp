@@ -14,6 +14,7 @@ CUresult only(CUdevice dev) { return dev == 0 && visible() ? CUDA_SUCCESS : CUDA
 
 CUresult text(const char* from, char* to, int length) {
   if (to == nullptr || length <= 0) return CUDA_ERROR_INVALID_VALUE;
+  memset(to, 0, static_cast<size_t>(length));  // all of it: some who ask look at the end
   snprintf(to, static_cast<size_t>(length), "%s", from);
   return CUDA_SUCCESS;
 }

@@ -12,6 +12,7 @@ namespace {
 constexpr uint8_t kSized = 0x04;      // an attribute with a length of 16 bits and as many bytes
 constexpr uint8_t kParameter = 0x17;  // of a kernel: ordinal, offset, size
 constexpr uint8_t kMaxThreads = 0x05;
+constexpr uint8_t kManaged = 0x04;  // of a symbol's st_other
 
 template <typename T>
 bool load(std::string_view data, size_t at, T* out) {
@@ -107,7 +108,8 @@ void read_symbols(const std::vector<Section>& sections, const Section& table, Im
     if (ELF64_ST_TYPE(symbol.st_info) != STT_OBJECT || symbol.st_shndx >= sections.size()) continue;
     const Section& home = sections[symbol.st_shndx];
     if (!of_variables(home.name) || symbol.st_size == 0) continue;
-    Variable variable = {text_at(names, symbol.st_name), symbol.st_size, {}, false};
+    bool managed = (symbol.st_other & kManaged) != 0;
+    Variable variable = {text_at(names, symbol.st_name), symbol.st_size, {}, managed};
     if (symbol.st_value < home.data.size()) {
       std::string_view bytes = home.data.substr(symbol.st_value, symbol.st_size);
       const auto* first = reinterpret_cast<const std::byte*>(bytes.data());

@@ -3,6 +3,7 @@
 
 #include "handles.h"
 #include "implementations.h"
+#include "memory.h"
 
 namespace standin::driver {
 namespace {
@@ -88,7 +89,8 @@ CUresult event_synchronize(CUevent hEvent) {
   if (!alive(hEvent)) return CUDA_ERROR_INVALID_HANDLE;
   TRY(unsafe());
   if (hEvent->in_capture) TRY(captured_event(hEvent->captured));
-  if (hEvent->mark != nullptr) wait_for(hEvent->mark->point);
+  if (hEvent->mark != nullptr) wait_for(Point(hEvent->mark->point));
+  trim_pools();
   return CUDA_SUCCESS;
 }
 

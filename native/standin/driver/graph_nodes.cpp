@@ -49,7 +49,8 @@ CUresult get(CUgraphNode node, CUgraphNodeType type, P Params::* place, P* out) 
 }
 
 CUresult replace(CUgraphNode node, Operation work) {
-  bool fixed = work.params.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || work.params.type == CU_GRAPH_NODE_TYPE_MEM_FREE;
+  bool fixed =
+      work.params.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || work.params.type == CU_GRAPH_NODE_TYPE_MEM_FREE;
   if (fixed || node->work.params.type != work.params.type) return CUDA_ERROR_INVALID_VALUE;
   TRY(check(work));
   work.attributes = node->work.attributes;

@@ -11,8 +11,7 @@ CUresult module_of(CUlibrary library, CUcontext context, CUmodule* out) {
   auto found = context->libraries.find(library);
   if (found == context->libraries.end()) {
     CUmodule module;
-    TRY(load(context, library->image, &module));
-    module->library = library;
+    TRY(load(context, library->image, library, &module));
     found = context->libraries.emplace(library, module).first;
   }
   *out = found->second;
@@ -41,13 +40,26 @@ CUresult kernel_of(CUlibrary library, const char* name, CUkernel* out) {
   return CUDA_SUCCESS;
 }
 
+CUresult place_managed(CUlibrary library) {
+  for (const Variable& variable : library->image.variables) {
+    if (!variable.managed) continue;
+    TRY(join_shared());
+    TRY(place_variable(variable, nullptr, &library->managed[variable.name]));
+  }
+  return CUDA_SUCCESS;
+}
+
 CUresult make_library(Image image, CUlibrary* out) {
   CUlibrary library = enlist(new CUlib_st);
   library->image = std::move(image);
   for (const KernelImage& kernel : library->image.kernels)
     add_kernel(library, std::make_shared<KernelImage>(kernel));
-  *out = library;
-  return CUDA_SUCCESS;
+  CUresult result = place_managed(library);
+  if (result == CUDA_SUCCESS)
+    *out = library;
+  else
+    library_unload(library);
+  return result;
 }
 
 bool good_options(const void* names, const void* values, unsigned int count) {
@@ -161,7 +173,11 @@ CUresult library_get_global(CUdeviceptr* dptr, size_t* bytes, CUlibrary library,
 CUresult library_get_managed(CUdeviceptr* dptr, size_t* bytes, CUlibrary library, const char* name) {
   if (name == nullptr || (dptr == nullptr && bytes == nullptr)) return CUDA_ERROR_INVALID_VALUE;
   if (!alive(library)) return CUDA_ERROR_INVALID_HANDLE;
-  return CUDA_ERROR_NOT_FOUND;  // an image does not say which of its variables are managed
+  auto found = library->managed.find(name);
+  if (found == library->managed.end()) return CUDA_ERROR_NOT_FOUND;
+  if (dptr != nullptr) *dptr = found->second;
+  if (bytes != nullptr) *bytes = find_base(found->second)->size;
+  return CUDA_SUCCESS;
 }
 
 CUresult library_get_unified_function(void** fptr, CUlibrary library, const char* symbol) {

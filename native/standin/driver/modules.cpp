@@ -11,15 +11,18 @@
 namespace standin::driver {
 namespace {
 
+// Managed variables of a library are the same in all contexts.
 CUresult add_variable(CUmodule module, const Variable& variable) {
-  Range* range;
-  TRY(take(variable.size, Origin::kVariable, module->context, &range));
-  auto* memory = reinterpret_cast<std::byte*>(range->base);
-  size_t given = std::min(variable.initial.size(), variable.size);
-  memcpy(memory, variable.initial.data(), given);
-  memset(memory + given, 0, variable.size - given);
-  module->variables[variable.name] = range->base;
-  return CUDA_SUCCESS;
+  uint64_t& address = module->variables[variable.name];
+  if (variable.managed && module->library != nullptr) {
+    address = module->library->managed[variable.name];
+    return CUDA_SUCCESS;
+  }
+  return place_variable(variable, module->context, &address);
+}
+
+bool owns(CUmodule module, const std::string& variable) {
+  return module->library == nullptr || !module->library->managed.contains(variable);
 }
 
 CUfunction add_function(CUmodule module, Kernel image) {
@@ -33,19 +36,31 @@ CUfunction add_function(CUmodule module, Kernel image) {
 CUresult load_current(const Image& image, CUmodule* out) {
   CUcontext context;
   TRY(current(&context));
-  return load(context, image, out);
+  return load(context, image, nullptr, out);
 }
 
 }  // namespace
 
-CUresult load(CUcontext context, const Image& image, CUmodule* out) {
+CUresult place_variable(const Variable& variable, CUcontext context, uint64_t* address) {
+  Range* range;
+  TRY(take(variable.size, variable.managed ? Origin::kManaged : Origin::kVariable, context, &range));
+  auto* memory = reinterpret_cast<std::byte*>(range->base);
+  size_t given = std::min(variable.initial.size(), variable.size);
+  memcpy(memory, variable.initial.data(), given);
+  memset(memory + given, 0, variable.size - given);
+  *address = range->base;
+  return CUDA_SUCCESS;
+}
+
+CUresult load(CUcontext context, const Image& image, CUlibrary library, CUmodule* out) {
   auto* module = enlist(new CUmod_st);
   module->context = context;
+  module->library = library;
   module->any_name = image.any_name;
   context->modules.insert(module);
   for (const KernelImage& kernel : image.kernels) add_function(module, std::make_shared<KernelImage>(kernel));
   for (const Variable& variable : image.variables) {
-    CUresult result = variable.managed ? CUDA_SUCCESS : add_variable(module, variable);
+    CUresult result = add_variable(module, variable);
     if (result == CUDA_SUCCESS) continue;
     unload(module);
     return result;
@@ -56,7 +71,7 @@ CUresult load(CUcontext context, const Image& image, CUmodule* out) {
 
 void unload(CUmodule module) {
   for (auto& [name, address] : module->variables)
-    if (Range* range = find_base(address)) give(range);
+    if (Range* range = find_base(address); range != nullptr && owns(module, name)) give(range);
   for (auto& [name, function] : module->functions) all_of<CUfunc_st>().erase(function.get());
   module->context->modules.erase(module);
   std::erase_if(module->context->libraries, [&](const auto& entry) { return entry.second == module; });

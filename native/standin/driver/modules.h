@@ -62,7 +62,10 @@ struct CUlib_st {
 
 namespace standin::driver {
 
-CUresult load(CUcontext context, const Image& image, CUmodule* out);
+// `library`: that it is the part of in this context; null: none.
+CUresult load(CUcontext context, const Image& image, CUlibrary library, CUmodule* out);
+// A variable's memory, with what it begins with.
+CUresult place_variable(const Variable& variable, CUcontext context, uint64_t* address);
 void unload(CUmodule module);
 void unload_all(CUcontext context);
 CUresult function_of(CUmodule module, const std::string& name, CUfunction* out);

@@ -274,6 +274,7 @@ CUresult mem_pool_destroy(CUmemoryPool pool) {
 
 CUresult mem_pool_trim_to(CUmemoryPool pool, size_t minBytesToKeep) {
   if (!alive(pool)) return CUDA_ERROR_INVALID_VALUE;
+  TRY(unsafe());
   shrink_to(pool, minBytesToKeep);
   return CUDA_SUCCESS;
 }

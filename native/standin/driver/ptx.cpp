@@ -99,6 +99,7 @@ struct Declaration {
   std::string name;
   size_t align = 1, element = 0, count = 1;
   bool open = false;  // "[]": its size is that of its initial value
+  bool managed = false;
 };
 
 size_t dimension(Tokens& t, bool* open) {
@@ -109,12 +110,22 @@ size_t dimension(Tokens& t, bool* open) {
   return count;
 }
 
+// ".attribute(.managed)" and others.
+bool read_attributes(Tokens& t) {
+  bool managed = false;
+  for (; !t.over() && !t.at(")"); t.advance()) managed |= t.at(".managed");
+  t.skip(")");
+  return managed;
+}
+
 Declaration read_declaration(Tokens& t) {
   Declaration d;
   while (!t.over() && (t.now()[0] == '.' || t.at("ptr"))) {
     std::string_view word = t.take();
     if (word == ".align") {
       d.align = number(t.take());
+    } else if (word == ".attribute") {
+      d.managed = read_attributes(t);
     } else if (word == ".v2" || word == ".v4") {
       d.count *= word == ".v2" ? 2 : 4;
     } else if (size_t size = size_of(word); size != 0) {
@@ -154,7 +165,7 @@ void read_initial(Tokens& t, size_t element, std::vector<std::byte>* out) {
 
 void read_variable(Tokens& t, Image* out) {
   Declaration d = read_declaration(t);
-  Variable variable = {d.name, d.element * d.count, {}, false};
+  Variable variable = {d.name, d.element * d.count, {}, d.managed};
   if (t.skip("=")) read_initial(t, d.element, &variable.initial);
   if (d.open) variable.size = variable.initial.size();
   if (!variable.name.empty() && variable.size > 0) out->variables.push_back(std::move(variable));

@@ -12,6 +12,7 @@ namespace {
 constexpr size_t kQueues = 32;
 // Times of so many positions back are read before the timeline forgets them.
 constexpr uint64_t kRemembered = 2048;
+constexpr uint64_t kPatienceNs = 4'000'000;
 
 std::vector<Member*>& all() {
   static auto* members = new std::vector<Member*>;
@@ -49,6 +50,18 @@ void read_marks(Queue* queue) {
   }
 }
 
+bool usable(const Queue* queue) { return mode != Mode::kEnded && !queue->gone; }
+
+// Until the position is reached, or a while. One that waits long may wait for a process that is dead.
+void await(Queue* queue, uint64_t position) {
+  uint64_t start = now_ns();
+  sleep_until(st_due_ns(device(), queue->id, position, start));
+  if (now_ns() - start >= kPatienceNs && usable(queue)) st_reap(device(), now_ns());
+}
+
+// Until the first of what is in the queue has ended.
+void await_room(Queue* queue) { await(queue, st_finished(device(), queue->id, now_ns()) + 1); }
+
 void leave_at_exit() {
   std::lock_guard<std::mutex> held(lock());
   if (mode != Mode::kReady && mode != Mode::kNothing) return;
@@ -79,7 +92,8 @@ void leave(Member* member) {
   if (member == all().front()) return;
   st_leave(device(), member->process, now_ns());
   std::erase(all(), member);
-  delete member;
+  // Not freed: events may still say that they were recorded there.
+  for (const auto& queue : member->queues) queue->gone = true;
 }
 
 Queue* take_queue(Member* member) {
@@ -95,32 +109,31 @@ void give_queue(Queue* queue) { --queue->users; }
 
 Point submit(Queue* queue, const st_work& work) {
   read_marks(queue);
-  uint64_t position;
-  while ((position = st_submit(device(), queue->id, &work, now_ns())) == 0) {
-    if (mode == Mode::kEnded) return {};
-    uint64_t first = st_finished(device(), queue->id, now_ns()) + 1;
-    sleep_until(st_due_ns(device(), queue->id, first, now_ns()));
-  }
+  uint64_t position = 0;
+  while (usable(queue) && (position = st_submit(device(), queue->id, &work, now_ns())) == 0)
+    await_room(queue);
+  if (!usable(queue)) return {queue, 0};
   queue->last = position;
   return {queue, position};
 }
 
 void follow(Queue* queue, Point point) {
   if (point.queue == nullptr || point.queue == queue || reached(point)) return;
-  st_follow(device(), queue->id, point.queue->id, point.position, now_ns());
+  while (usable(queue) && st_follow(device(), queue->id, point.queue->id, point.position, now_ns()) != 0)
+    await_room(queue);
 }
 
 bool reached(Point point) {
-  return point.queue == nullptr || mode == Mode::kEnded ||
+  return point.queue == nullptr || !usable(point.queue) ||
          st_finished(device(), point.queue->id, now_ns()) >= point.position;
 }
 
 void wait_for(Point point) {
-  while (!reached(point)) sleep_until(st_due_ns(device(), point.queue->id, point.position, now_ns()));
+  while (!reached(point)) await(point.queue, point.position);
 }
 
 uint64_t ended_ns(Mark& mark) {
-  if (mark.ended_ns == 0 && mark.point.queue != nullptr && mode != Mode::kEnded)
+  if (mark.ended_ns == 0 && mark.point.queue != nullptr && usable(mark.point.queue))
     mark.ended_ns = st_ended_ns(device(), mark.point.queue->id, mark.point.position, now_ns());
   return mark.ended_ns;
 }

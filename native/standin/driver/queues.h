@@ -26,6 +26,7 @@ struct Mark {
 
 struct Queue {
   int id = -1;
+  bool gone = false;  // with the process that it was of: all in it counts as done
   uint32_t users = 0;
   uint64_t last = 0;                       // position of what was submitted last
   std::deque<std::weak_ptr<Mark>> unread;  // the timeline forgets times; these are still wanted

@@ -6,6 +6,7 @@
 #include "captures.h"
 #include "handles.h"
 #include "implementations.h"
+#include "memory.h"
 
 namespace standin::driver {
 namespace {
@@ -210,6 +211,7 @@ CUresult stream_synchronize(CUstream hStream) {
   TRY(find_working_stream(hStream, &stream));
   TRY(not_while_captured(stream));
   wait_for(stream);
+  trim_pools();
   return CUDA_SUCCESS;
 }
 
