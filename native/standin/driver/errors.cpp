@@ -1,5 +1,6 @@
 // Names of errors. What they mean is said in one phrase made of the name: "out of memory (stand-in)".
 #include <cctype>
+#include <cstring>
 #include <map>
 #include <string>
 
@@ -122,8 +123,8 @@ const char* name_of(CUresult error) {
 }
 
 std::string phrase(std::string name) {
-  constexpr char kPrefix[] = "CUDA_ERROR_";
-  if (name.starts_with(kPrefix)) name = name.substr(sizeof(kPrefix) - 1);
+  for (const char* prefix : {"CUDA_", "ERROR_"})
+    if (name.starts_with(prefix)) name = name.substr(strlen(prefix));
   for (char& c : name) c = c == '_' ? ' ' : static_cast<char>(tolower(c));
   return name + " (stand-in)";
 }
