@@ -5,7 +5,7 @@ namespace fasthook {
 Cost costs[kCosts + 1];
 
 namespace {
-Cost crowd;  // all that the table has no room for
+Cost crowd = {.ns = kUnmeasuredNs};  // all that the table has no room for
 uint32_t used = 0;
 uint64_t longest_ns = 0;
 constexpr uint32_t kMostUsed = kCosts / 4 * 3;
@@ -19,6 +19,7 @@ Cost* find_or_begin(const void* what, uint64_t shape) {
     if (used >= kMostUsed) return &crowd;
     ++used;
     cost->shape = shape;
+    cost->ns = kUnmeasuredNs;
     __atomic_store_n(&cost->what, what, __ATOMIC_RELEASE);
     return cost;
   }
@@ -42,7 +43,8 @@ static void begin_anew(Cost* cost) {
 }
 
 void forget_costs() {
-  for (Cost& cost : costs) begin_anew(&cost);
+  for (Cost& cost : costs)
+    if (cost.what != nullptr) begin_anew(&cost);
 }
 
 void forget_cost_of(const void* what) {

@@ -11,8 +11,8 @@ constexpr uint64_t kUnmeasuredNs = 100'000;  // what a launch is taken to need b
 struct Cost {
   const void* what = nullptr;
   uint64_t shape = 0;
-  uint64_t ns = kUnmeasuredNs;  // even
-  uint32_t measured = 0;        // how often; 0: not yet
+  uint64_t ns = 0;        // even
+  uint32_t measured = 0;  // how often; 0: not yet
   uint32_t being_measured = 0;
 };
 
