@@ -2,8 +2,7 @@
 #pragma once
 
 using nvmlReturn_t = int;
-constexpr nvmlReturn_t NVML_SUCCESS = 0, NVML_ERROR_UNKNOWN = 999, NVML_ERROR_NO_PERMISSION = 4,
-                       NVML_ERROR_INSUFFICIENT_SIZE = 7, NVML_ERROR_FUNCTION_NOT_FOUND = 13;
+constexpr nvmlReturn_t NVML_SUCCESS = 0, NVML_ERROR_INSUFFICIENT_SIZE = 7, NVML_ERROR_FUNCTION_NOT_FOUND = 13;
 
 typedef struct nvmlDevice_st* nvmlDevice_t;
 
