@@ -82,11 +82,10 @@ void fill(Finder& finder) {
 #undef CALL
 }
 
-bool fill_by_name(void* handle, std::string* why) {
-  if (handle == nullptr && why->empty()) *why = "no libcuda.so.1";
+bool fill_by_name(void* handle) {
   ByName finder(handle);
-  if (why->empty()) fill(finder);
-  return why->empty();
+  fill(finder);
+  return true;
 }
 
 bool fill_linked(const Calls* calls, std::string* why) {
@@ -144,14 +143,17 @@ bool fill_by_runtime(std::string* why) {
 
 bool find_calls(const std::string& way, std::string* why) {
   if (way == "linked") return fill_linked(linked_calls(), why);
-  if (way == "next") return fill_by_name(linked_calls() ? RTLD_NEXT : nullptr, why);
+  if (way == "next" && linked_calls() != nullptr) return fill_by_name(RTLD_NEXT);
   if (way == "plugin") return fill_plugin(0, why);
   if (way == "deepbind") return fill_plugin(RTLD_DEEPBIND, why);
   if (way == "runtime") return fill_by_runtime(why);
   void* handle = dlopen("libcuda.so.1", RTLD_NOW | (way == "default" ? RTLD_GLOBAL : RTLD_LOCAL));
-  if (handle == nullptr) *why = dlerror();
-  if (way == "default") return fill_by_name(RTLD_DEFAULT, why);
-  if (way == "dlsym") return fill_by_name(handle, why);
+  if (handle == nullptr) {
+    *why = dlerror();
+    return false;
+  }
+  if (way == "default") return fill_by_name(RTLD_DEFAULT);
+  if (way == "dlsym") return fill_by_name(handle);
   if (way.starts_with("proc")) return fill_by_proc(way, handle, why);
   *why = "there is no way " + way;
   return false;
