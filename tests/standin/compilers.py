@@ -24,3 +24,11 @@ def compile_cuda(source: Path, target: Path, *flags: str) -> Path:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return target
+
+
+def compile_cubin(source: Path, target: Path) -> Path:
+    """Device code alone, for a program of the driver's API to load."""
+    command = [_toolkit() / "bin" / "nvcc", "-std=c++20", "-arch=sm_90", "-cubin", "-o", target, source]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return target

@@ -46,6 +46,11 @@ def run_python(source: str, settings: str, more: Mapping[str, str] | None = None
     return run([sys.executable, "-c", textwrap.dedent(source)], settings, more).splitlines()
 
 
+def on_driver(source: str, settings: str = "", more: Mapping[str, str] | None = None) -> list[str]:
+    """Lines that a program prints that begins with everything of tests.standin.calls."""
+    return run_python("from tests.standin.calls import *\n" + textwrap.dedent(source), settings, more)
+
+
 class _Config(ctypes.Structure):
     _fields_ = (
         ("sms", ctypes.c_uint32),

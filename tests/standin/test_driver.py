@@ -12,16 +12,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.standin.programs import LIBRARIES, environment, run_python
+from tests.standin.programs import LIBRARIES, environment, on_driver
 
 ROOT = Path(__file__).parents[2]
 DRIVER = ROOT / "native/standin/driver"
 GIB = 1 << 30
-
-
-def on_driver(source: str, settings: str = "", more: dict[str, str] | None = None) -> list[str]:
-    """Lines printed by a program behind `from tests.standin.calls import *`."""
-    return run_python("from tests.standin.calls import *\n" + textwrap.dedent(source), settings, more)
 
 
 def test_the_device_says_what_it_is_and_that_it_is_none() -> None:
@@ -33,7 +28,7 @@ def test_the_device_says_what_it_is_and_that_it_is_none() -> None:
         must("cuDeviceGetPCIBusId", pci, 64, 0)
         print(name.value.decode(), pci.value.decode())
         print(new(c_int, "cuDriverGetVersion"), new(c_int, "cuDeviceGetCount"), new(c_size_t, "cuDeviceTotalMem_v2", 0))
-        attributes = dict(sms=16, warp=10, threads=1, per_sm=39, major=75, minor=76, pools=115, virtual=102, together=95)
+        attributes = dict(sms=16, warp=10, threads=1, per_sm=39, major=75, minor=76, pools=115, virtual=102)
         print(*[f"{key}={new(c_int, 'cuDeviceGetAttribute', at, 0)}" for key, at in attributes.items()])
         print(new(c_int, "cuDeviceGetByPCIBusId", pci.value), call("cuDeviceGetAttribute", byref(c_int()), 16, 1))
         """,
@@ -41,7 +36,7 @@ def test_the_device_says_what_it_is_and_that_it_is_none() -> None:
     ) == [
         "Stand-in GPU (not real) 0000:57:00.0",
         f"13000 1 {GIB}",
-        "sms=20 warp=32 threads=1024 per_sm=2048 major=9 minor=0 pools=1 virtual=1 together=1",
+        "sms=20 warp=32 threads=1024 per_sm=2048 major=9 minor=0 pools=1 virtual=1",
         "0 INVALID_DEVICE",
     ]
 
@@ -131,10 +126,14 @@ def test_the_primary_context_comes_and_goes_under_one_handle() -> None:
     assert on_driver(
         """
         context = start()
+
+
         def state():
             flags, active = c_uint(), c_int()
             must("cuDevicePrimaryCtxGetState", 0, byref(flags), byref(active))
             return flags.value, active.value
+
+
         again = new(c_void_p, "cuDevicePrimaryCtxRetain", 0)
         alloc(4096)
         print(again.value == context.value, state())
@@ -145,7 +144,9 @@ def test_the_primary_context_comes_and_goes_under_one_handle() -> None:
         must("cuDevicePrimaryCtxSetFlags_v2", 0, 4)
         must("cuDevicePrimaryCtxRelease_v2", 0)
         print(state(), call("cuDevicePrimaryCtxRelease_v2", 0), call("cuStreamSynchronize", None))
-        print(new(c_void_p, "cuDevicePrimaryCtxRetain", 0).value == context.value, call("cuStreamSynchronize", None))
+        print(
+            new(c_void_p, "cuDevicePrimaryCtxRetain", 0).value == context.value, call("cuStreamSynchronize", None)
+        )
         """
     ) == [
         "True (0, 1)",
@@ -190,10 +191,13 @@ def test_the_child_of_a_fork_cannot_use_the_device() -> None:
     assert on_driver(
         """
         import os, sys
+
         start()
         sys.stdout.flush()
         if os.fork() == 0:
-            print(call("cuInit", 0), call("cuCtxSynchronize"), call("cuMemAlloc_v2", byref(c_uint64()), c_size_t(1)))
+            print(
+                call("cuInit", 0), call("cuCtxSynchronize"), call("cuMemAlloc_v2", byref(c_uint64()), c_size_t(1))
+            )
             print(new(c_int, "cuDriverGetVersion"))
             sys.stdout.flush()
             os._exit(0)
@@ -269,6 +273,7 @@ def test_a_process_dies_where_it_is_told_to(tmp_path: Path, when: str, printed: 
         """
         import os
         from tests.standin.calls import *
+
         start()
         for i in range(3):
             place = c_uint64()
@@ -309,7 +314,10 @@ def test_with_null_launches_and_allocations_do_nothing() -> None:
 
 
 def test_processes_on_one_device_share_its_memory(tmp_path: Path) -> None:
-    child = "from tests.standin.calls import *; start(); print(taken()); print(call('cuMemAlloc_v2', byref(c_uint64()), c_size_t(700 << 20)))"
+    child = (
+        "from tests.standin.calls import *; start(); print(taken()); "
+        "print(call('cuMemAlloc_v2', byref(c_uint64()), c_size_t(700 << 20)))"
+    )
     assert on_driver(
         f"""
         import subprocess, sys
@@ -343,7 +351,10 @@ def test_processes_contend_for_the_sms(tmp_path: Path) -> None:
 
 
 def test_the_neighbour_of_a_dead_process_gets_the_device_back(tmp_path: Path) -> None:
-    neighbour = "from tests.standin.calls import *; start(); spin(function(b'spin'), 3600e3, blocks=20); alloc(1 << 20); print(flush=True); wait()"
+    neighbour = (
+        "from tests.standin.calls import *; start(); alloc(1 << 20); "
+        "spin(function(b'spin'), 3600e3, blocks=20); print(flush=True); wait()"
+    )
     assert on_driver(
         f"""
         import subprocess, sys

@@ -73,7 +73,8 @@ CUresult read_fatbin(const void* data, Image* out) {
   }
   Header header;
   memcpy(&header, data, sizeof(header));
-  if (header.magic != kFatbinMagic) return CUDA_ERROR_INVALID_IMAGE;
+  if (header.magic != kFatbinMagic || header.size < sizeof(header) || header.bytes < sizeof(Entry))
+    return CUDA_ERROR_INVALID_IMAGE;
   const char* first = static_cast<const char*>(data) + header.size;
   const char* end = first + header.bytes;
   if (read_entries(first, end, kPtx, out) || read_entries(first, end, kCubin, out)) return CUDA_SUCCESS;

@@ -1,4 +1,5 @@
 // PTX: entries with their parameters and directives, variables with their sizes. The code itself is skipped.
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdio>
@@ -120,10 +121,14 @@ bool read_attributes(Tokens& t) {
 
 Declaration read_declaration(Tokens& t) {
   Declaration d;
-  while (!t.over() && (t.now()[0] == '.' || t.at("ptr"))) {
+  bool pointee = false;  // what a parameter points to is aligned, not the parameter
+  while (!t.over() && t.now()[0] == '.') {
     std::string_view word = t.take();
     if (word == ".align") {
-      d.align = number(t.take());
+      size_t align = number(t.take());
+      if (!pointee) d.align = align;
+    } else if (word == ".ptr") {
+      pointee = true;
     } else if (word == ".attribute") {
       d.managed = read_attributes(t);
     } else if (word == ".v2" || word == ".v4") {
@@ -134,7 +139,7 @@ Declaration read_declaration(Tokens& t) {
   }
   if (!t.over() && is_word(t.now()[0])) d.name = t.take();
   while (t.skip("[")) d.count *= dimension(t, &d.open);
-  d.align = std::max(d.align, d.element);
+  d.align = std::max({d.align, d.element, size_t{1}});
   return d;
 }
 
