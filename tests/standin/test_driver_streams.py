@@ -150,6 +150,7 @@ def test_a_launch_waits_while_very_much_is_pending() -> None:
         kernel = function(b"spin")
         for _ in range(3000):
             spin(kernel, 0.01)
+        spin(kernel, 100)
         print(call("cuStreamQuery", None))
         wait()
         print(call("cuStreamQuery", None))

@@ -1,5 +1,6 @@
 // The exported functions: each is one row of calls.h around its implementation.
 #include <atomic>
+#include <exception>
 
 #include "implementations.h"
 #include "state.h"
@@ -26,11 +27,18 @@ CUresult fake_alloc(auto* address, auto...) {
 
 using namespace standin::driver;
 
+// No exception leaves the library: those of the C++ library mean that there is no memory.
+#define DO(body)                     \
+  try {                              \
+    return body;                     \
+  } catch (const std::exception&) {  \
+    return CUDA_ERROR_OUT_OF_MEMORY; \
+  }
 #define EXPORT(name, streams, symbol, early, parameters, body) \
   STANDIN_EXPORT CUresult symbol parameters {                  \
     Call call(#name, #symbol, streams, early);                 \
     if (call.refusal != CUDA_SUCCESS) return call.refusal;     \
-    return body;                                               \
+    DO(body)                                                   \
   }
 #define CALL(name, version, streams, symbol, implementation, parameters, arguments) \
   EXPORT(name, streams, symbol, false, parameters, standin::driver::implementation arguments)
@@ -44,7 +52,7 @@ using namespace standin::driver;
       return standin::driver::quick arguments;                                              \
     Call call(#name, #symbol, streams, false);                                              \
     if (call.refusal != CUDA_SUCCESS) return call.refusal;                                  \
-    return standin::driver::implementation arguments;                                       \
+    DO(standin::driver::implementation arguments)                                           \
   }
 #define QUICK_FORM QUICK
 #pragma GCC diagnostic ignored "-Wunused-parameter"

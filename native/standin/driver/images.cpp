@@ -72,7 +72,7 @@ CUresult read_image(const void* data, size_t size, Image* out) {
   const auto* text = static_cast<const char*>(data);
   bool word = size >= 4 || (size == 0 && text[0] != 0 && text[1] != 0 && text[2] != 0);
   uint32_t magic = word ? magic_of(data) : 0;
-  if (magic == kFatbinMagic || magic == kWrapperMagic) return read_fatbin(data, out);
+  if (magic == kFatbinMagic || magic == kWrapperMagic) return read_fatbin(data, size, out);
   if (magic == kElfMagic) return read_elf({text, size != 0 ? size : elf_size(data)}, out);
   return read_ptx({text, size != 0 ? strnlen(text, size) : strlen(text)}, out);
 }

@@ -53,7 +53,8 @@ CUresult read_image(const void* data, size_t size, Image* out);
 
 CUresult read_ptx(std::string_view text, Image* out);
 CUresult read_elf(std::string_view data, Image* out);
-CUresult read_fatbin(const void* data, Image* out);
+// `size` 0: as large as it says; then it may be what points to one.
+CUresult read_fatbin(const void* data, size_t size, Image* out);
 
 // "" or what is wrong: the key, the value and what is allowed.
 std::string read_cost(std::string_view directive, Cost* out);

@@ -1,8 +1,8 @@
 // Modules: an image in a context.
 #include "modules.h"
 
+#include <algorithm>
 #include <cstdio>
-#include <cstring>
 
 #include "handles.h"
 #include "implementations.h"
@@ -46,8 +46,8 @@ CUresult place_variable(const Variable& variable, CUcontext context, uint64_t* a
   TRY(take(variable.size, variable.managed ? Origin::kManaged : Origin::kVariable, context, &range));
   auto* memory = reinterpret_cast<std::byte*>(range->base);
   size_t given = std::min(variable.initial.size(), variable.size);
-  memcpy(memory, variable.initial.data(), given);
-  memset(memory + given, 0, variable.size - given);
+  std::copy_n(variable.initial.begin(), given, memory);
+  std::fill_n(memory + given, variable.size - given, std::byte{0});
   *address = range->base;
   return CUDA_SUCCESS;
 }
@@ -138,7 +138,7 @@ CUresult module_load_data(CUmodule* module, const void* image) {
 CUresult module_load_fat_binary(CUmodule* module, const void* fatCubin) {
   if (module == nullptr || fatCubin == nullptr) return CUDA_ERROR_INVALID_VALUE;
   Image image;
-  TRY(read_fatbin(fatCubin, &image));
+  TRY(read_fatbin(fatCubin, 0, &image));
   return load_current(image, module);
 }
 
