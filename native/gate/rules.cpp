@@ -74,22 +74,25 @@ int64_t claims_before(const fg_gate* g, uint64_t slot_end, uint64_t finish) {
 }
 
 // The owner's right: a burst may start in the slot if half of it fits, plus what is owed, less what is owed
-// to those it would keep waiting.
+// to those it would keep waiting. What was overrun before makes the slot shorter.
 void choose_own(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon_alive, Choice* choice) {
   if (slot_length(g) == 0 || (!daemon_alive && !(g->plan.flags & kCertified))) return;
+  int64_t owed = g->map.page->owed_ns, debt = owed < 0 ? -owed : 0;
   uint64_t start = cycle_start(g, cycle_at(g, now));
   uint64_t end = start + slot_length(g);
+  uint64_t paid_end =
+      static_cast<uint64_t>(debt) < slot_length(g) ? end - static_cast<uint64_t>(debt) : start;
   choice->next_ns = least(choice->next_ns, start + g->plan.window_ns);
   if (now >= end) return;
-  if (burst != 0 && now + burst > end) {
-    int64_t owed = g->map.page->owed_ns;
+  if (burst != 0 && now + burst > paid_end) {
     int64_t more = claims_before(g, end, now + burst) - (owed > 0 ? owed : 0) - static_cast<int64_t>(burst);
     int64_t room = static_cast<int64_t>(end - now) + owed - clamp(2 * more, 0, debt_bound(g));
     if (room < static_cast<int64_t>(burst / 2)) return;
   }
+  if (burst == 0 && now >= paid_end) return;
   choice->ok = true;
   choice->due_ns = start;
-  choice->expiry_ns = end;
+  choice->expiry_ns = paid_end > now ? paid_end : now;
   choice->sm_offset = g->plan.sm_offset;
 }
 
@@ -159,7 +162,9 @@ void choose_catch_up(const fg_gate* g, uint64_t now, uint64_t burst, bool daemon
   if (until < now + (burst == 0 ? kWorthwhileNs : burst)) return;
   choice->ok = choice->catch_up = true;
   choice->due_ns = now;
-  choice->expiry_ns = least(until, burst == 0 ? now + static_cast<uint64_t>(balance) : until);
+  // Who has one token for many bursts is even when it expires.
+  choice->expiry_ns =
+      least(until, now + (static_cast<uint64_t>(balance) > burst ? static_cast<uint64_t>(balance) : burst));
   choice->sm_offset = g->plan.sm_offset;
 }
 

@@ -25,13 +25,18 @@ Cost* find_or_begin(const void* what, uint64_t shape) {
   }
 }
 
-// Follows what it sees: quickly upwards, since to expect too little costs others their time.
+// At once upwards, since to expect too little costs others their time, and slowly down.
+static uint64_t follow(uint64_t before, uint64_t seen) {
+  return seen > before ? seen : before - (before - seen) / 8;
+}
+
 void measured(Cost* cost, uint64_t ns) {
-  cost->being_measured = 0;
-  uint64_t before = cost->ns, now = ns;
-  if (cost->measured > 0) now = ns > before ? before + (ns - before + 1) / 2 : before - (before - ns) / 8;
+  uint64_t now = cost->measured ? follow(cost->ns, ns) : ns;
+  uint32_t seen = ns < ~0U ? static_cast<uint32_t>(ns) : ~0U, least = cost->soonest_ns;
+  cost->soonest_ns = cost->measured && seen > least ? least + (seen - least) / 16 : seen;
   __atomic_store_n(&cost->ns, now < 2 ? 2 : now & ~1ULL, __ATOMIC_RELAXED);
-  ++cost->measured;
+  if (cost->measured < kTrusted) ++cost->measured;
+  cost->being_measured = false;
   if (now > longest_ns) longest_ns = now;
 }
 
@@ -39,7 +44,8 @@ uint64_t longest_measured_ns() { return longest_ns; }
 
 static void begin_anew(Cost* cost) {
   __atomic_store_n(&cost->ns, kUnmeasuredNs, __ATOMIC_RELAXED);
-  cost->measured = cost->being_measured = 0;
+  cost->measured = 0;
+  cost->being_measured = false;
 }
 
 void forget_costs() {

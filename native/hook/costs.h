@@ -7,12 +7,15 @@ namespace fasthook {
 
 constexpr uint64_t kUnmeasuredNs = 100'000;  // what a launch is taken to need before it was measured once
 
+constexpr int kTrusted = 8;  // measured so often it is known; before that every launch is measured
+
 // A kernel with its grid, or a graph. Costs stay where they are for good; only their times change.
 struct Cost {
   const void* what = nullptr;
   uint64_t shape = 0;
-  uint64_t ns = 0;        // even
-  uint32_t measured = 0;  // how often; 0: not yet
+  uint64_t ns = 0;          // even
+  uint32_t soonest_ns = 0;  // as short as it has lately been: what a kernel takes may depend on its arguments
+  uint32_t measured = 0;    // how often; 0: not yet
   uint32_t being_measured = 0;
 };
 

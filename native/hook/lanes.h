@@ -23,6 +23,7 @@ struct alignas(64) Lane {
   Queue* queue = nullptr;  // of `stream`: what is not booked yet was launched there
   uint64_t wanted_ns = 0;  // it waits to launch this; 0: it does not wait
   uint64_t seen_ns = 0;    // launched_ns when the pacer looked last
+  bool trusts = false;     // that this is what it takes
   bool measures = false;   // its next launch shall be measured
   // Of the launch that takes the slow path now: what it takes, what it is, and the events around it.
   uint64_t passing_ns = 0;

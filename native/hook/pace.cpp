@@ -11,6 +11,7 @@
 
 #include <new>
 
+#include "allocations.h"
 #include "functions.h"
 #include "queues.h"
 
@@ -49,6 +50,10 @@ struct Pace {
 };
 Pace pace;
 int decided = -1;  // an Enforcement
+
+bool is_enforced() {
+  return __atomic_load_n(&decided, __ATOMIC_ACQUIRE) == static_cast<int>(Enforcement::kEnforced);
+}
 
 uint64_t now_ns() {
   timespec t;
@@ -113,6 +118,28 @@ uint64_t end_of(const Queue* queue, uint64_t now) {
   return now + (left > work / 4 ? left : work / 4);
 }
 
+// The same by what is likely: half-way between that and as soon as it has lately been, where what a kernel
+// takes depends on its arguments.
+uint64_t likely_end_of(const Queue* queue, uint64_t now) {
+  uint64_t slack = 0, before = queue->finished_ns;
+  for (uint32_t i = 0; i < queue->count; ++i) {
+    const Mark& mark = queue->marks[(queue->first + i) % kMarks];
+    uint64_t work = mark.launched_ns - before;
+    if (mark.soonest_ns != 0 && mark.soonest_ns < work) slack += (work - mark.soonest_ns) / 2;
+    before = mark.launched_ns;
+  }
+  uint64_t end = end_of(queue, now);
+  return end - now > slack ? end - slack : now;
+}
+
+uint64_t free_from(const Queue* queue, uint64_t now) { return queue->idle() ? now : end_of(queue, now); }
+
+// Two launches may always stand behind the one at work, or the device would idle between long ones.
+bool has_room(const Queue* queue, uint64_t ns, bool trusted, uint64_t now) {
+  bool shallow = queue->count < 3 || (trusted && ahead(queue) < kDepthNs);
+  return shallow && free_from(queue, now) + ns <= pace.expiry_ns;
+}
+
 uint64_t least_wanted() {
   uint64_t least = kForever;
   for_each_lane([&](Lane* lane) {
@@ -172,18 +199,27 @@ void close_lanes() {
   for_each_lane([now](Lane* lane) { book(lane, now); });
 }
 
+// When it is worth looking at a queue again: when its next mark is due, and if that is late, after a part of
+// the delay.
+uint64_t next_look(const Queue* queue, uint64_t now) {
+  uint64_t end = end_of(queue, now);
+  if (queue->count > 0) {
+    const Mark& mark = queue->marks[queue->first];
+    uint64_t work = mark.launched_ns - queue->finished_ns;
+    if (mark.soonest_ns != 0 && mark.soonest_ns < work) work = mark.soonest_ns;
+    if (queue->progress_at_ns + work < end) end = queue->progress_at_ns + work;
+  }
+  uint64_t late = now > end ? (now - end) / 16 : 0;
+  uint64_t soonest = now + (late > kGlanceNs ? late : kGlanceNs);
+  return end > soonest ? end : soonest;
+}
+
 uint64_t next_end(uint64_t now) {
   uint64_t next = now + kTickNs;
   for_each_queue([&](Queue* queue) {
-    if (queue->idle()) return;
-    uint64_t end = end_of(queue, now);
-    if (queue->count > 0) {
-      uint64_t first = queue->progress_at_ns + queue->marks[queue->first].launched_ns - queue->finished_ns;
-      if (first < end) end = first;
-    }
-    if (end < next) next = end;
+    if (!queue->idle() && next_look(queue, now) < next) next = next_look(queue, now);
   });
-  return next > now + kGlanceNs ? next : now + kGlanceNs;
+  return next;
 }
 
 // Waits until all that was launched has ended. The lock is open while it sleeps.
@@ -206,6 +242,7 @@ void close_and_release() {
   pace.state = State::kClosing;
   close_lanes();
   drain();
+  settle_memory(false);  // what was freed behind that work is free now
   uint64_t wanted = least_wanted();
   if (wanted != 0 && fg_continue(pace.gate, wanted) == FG_OK) {
     opened();
@@ -262,7 +299,7 @@ void tick(uint64_t now) {
 bool ask_for_one_more(uint64_t now, uint64_t wanted) {
   uint64_t start = now;
   for_each_queue([&](Queue* queue) {
-    if (!queue->idle() && end_of(queue, now) > start) start = end_of(queue, now);
+    if (!queue->idle() && likely_end_of(queue, now) > start) start = likely_end_of(queue, now);
   });
   if (start >= pace.expiry_ns || fg_continue_at(pace.gate, wanted, start) != FG_OK) return false;
   pace.expiry_ns = fg_expiry_ns(pace.gate);
@@ -270,15 +307,28 @@ bool ask_for_one_more(uint64_t now, uint64_t wanted) {
   return true;
 }
 
-bool fits(uint64_t now, uint64_t ns) {
-  uint64_t soonest = kForever;
-  bool any = false;
-  for_each_queue([&](Queue* queue) {
-    any = true;
-    uint64_t end = queue->idle() ? now : end_of(queue, now);
-    if (end < soonest) soonest = end;
+enum class Prospect { kNow, kLater, kNever };
+
+// What lanes that wait may hope for from this token.
+Prospect prospect(uint64_t now) {
+  Prospect best = Prospect::kNever;
+  for_each_lane([&](Lane* lane) {
+    if (lane->wanted_ns == 0 || lane->queue == nullptr) return;
+    bool fits = free_from(lane->queue, now) + lane->wanted_ns <= pace.expiry_ns;
+    if (has_room(lane->queue, lane->wanted_ns, lane->trusts, now) || pace.single_ns >= lane->wanted_ns)
+      best = Prospect::kNow;
+    else if (fits && best == Prospect::kNever)
+      best = Prospect::kLater;
   });
-  return (any ? soonest : now) + ns <= pace.expiry_ns;
+  return best;
+}
+
+// Lets in who waits, if possible; false if this token is of no more use to them.
+bool serve(uint64_t now, uint64_t wanted, bool idle) {
+  Prospect hope = prospect(now);
+  if (hope == Prospect::kNever && ask_for_one_more(now, wanted)) hope = Prospect::kNow;
+  if (hope == Prospect::kNow) wake_lanes();
+  return hope != Prospect::kNever || !idle;
 }
 
 // What is due while a token is held; returns when to look again.
@@ -293,20 +343,15 @@ uint64_t hold(uint64_t now) {
     pace.single_ns = 0;
   }
   bool idle = all_idle();
-  if (wanted != 0) {
-    if (!fits(now, wanted) && pace.single_ns < wanted && !ask_for_one_more(now, wanted) && idle)
-      return close_and_release(), now;
-    wake_lanes();
-  } else if (idle && now - pace.active_ns >= kIdleNs) {
-    return close_and_release(), now;
-  }
+  bool of_use = wanted != 0 ? serve(now, wanted, idle) : !idle || now - pace.active_ns < kIdleNs;
+  if (!of_use) return close_and_release(), now;
   uint64_t next = idle ? now + kIdleNs : next_end(now);
   return next < pace.expiry_ns ? next : pace.expiry_ns;
 }
 
 uint64_t step(uint64_t now) {
   tell_connection();
-  if (decided != static_cast<int>(Enforcement::kEnforced)) return kForever;
+  if (!is_enforced()) return now + kPatienceNs;
   if (pace.state == State::kHeld) return hold(now);
   uint64_t wanted = least_wanted();
   if (wanted == 0) return now + kPatienceNs;
@@ -316,6 +361,7 @@ uint64_t step(uint64_t now) {
 
 void* keep_pace(void*) {
   prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+  ++depth;  // whatever the driver calls for it is none of the program's
   pthread_mutex_lock(&pace.lock);
   for (;;) {
     uint32_t heard = __atomic_load_n(&pace.bell, __ATOMIC_SEQ_CST);
@@ -352,18 +398,18 @@ void open_at_once(uint64_t ns, uint64_t now) {
 }
 
 // Whether a launch on the lane's queue may pass now, and with how much credit for those after it.
-bool admit(Lane* lane, uint64_t ns, uint64_t now) {
+bool admit(Lane* lane, uint64_t ns, bool trusted, uint64_t now) {
   if (pace.state == State::kReleased) open_at_once(ns, now);
   if (pace.state != State::kHeld) return false;
   Queue* queue = lane->queue;
   for_each_lane([&](Lane* other) {
     if (other->queue == queue) stop(other, now);
   });
-  uint64_t work = ahead(queue), end = queue->idle() ? now : end_of(queue, now);
-  if (work < kDepthNs && end + ns <= pace.expiry_ns) {
-    uint64_t most = pace.expiry_ns - end, credit = kDepthNs - work < kSliceNs ? kDepthNs - work : kSliceNs;
+  if (has_room(queue, ns, trusted, now)) {
+    uint64_t work = ahead(queue), most = pace.expiry_ns - free_from(queue, now);
+    uint64_t credit = work + kSliceNs < kDepthNs ? kSliceNs : work < kDepthNs ? kDepthNs - work : 0;
     if (credit > most) credit = most;
-    bool free = capturing == 0 && !pace.no_barrier && credit > ns;
+    bool free = trusted && capturing == 0 && !pace.no_barrier && credit > ns;
     poke(&lane->ceiling_ns, free ? lane->launched_ns + credit : 0);
     return true;
   }
@@ -382,15 +428,16 @@ void attach(Lane* lane, CUstream stream, uint64_t now) {
 }
 
 // Waits, with the lock, until the launch may pass; false if it shall not.
-bool wait_for_turn(Lane* lane, uint64_t ns) {
-  while (decided == static_cast<int>(Enforcement::kEnforced) && lane->queue != nullptr) {
-    if (admit(lane, ns, now_ns())) {
+bool wait_for_turn(Lane* lane, uint64_t ns, bool trusted) {
+  while (is_enforced() && lane->queue != nullptr) {
+    if (admit(lane, ns, trusted, now_ns())) {
       lane->wanted_ns = 0;
       return true;
     }
+    if (lane->wanted_ns != ns) ring();  // once: the pacer knows then
     lane->wanted_ns = ns;
+    lane->trusts = trusted;
     uint32_t seen = __atomic_load_n(&pace.opened, __ATOMIC_SEQ_CST);
-    ring();
     pthread_mutex_unlock(&pace.lock);
     futex_wait(&pace.opened, seen, kForever);
     pthread_mutex_lock(&pace.lock);
@@ -408,7 +455,8 @@ void begin(Lane* lane, Cost* cost, uint64_t ns) {
   Queue* queue = lane->queue;
   uint64_t now = now_ns();
   bool quiet = capturing == 0 && queue->count < kMarks;
-  bool measures = quiet && !cost->being_measured && (cost->measured == 0 || lane->measures);
+  bool due = lane->measures && !cost->being_measured;
+  bool measures = quiet && (cost->measured < kTrusted || due);
   bool marks = quiet && (measures || queue->launched_ns + ns - queue->marked_ns >= kSliceNs / 2 ||
                          now - queue->marked_at_ns >= kTickNs);
   lane->passing_ns = ns;
@@ -418,10 +466,16 @@ void begin(Lane* lane, Cost* cost, uint64_t ns) {
   if (measures && lane->mark.event != nullptr) lane->mark.before = take_event(queue->context);
   if (lane->mark.before != nullptr) {
     lane->mark.cost = cost;
-    cost->being_measured = 1;
+    cost->being_measured = true;
     lane->measures = false;
   }
   poke(&lane->launched_ns, lane->launched_ns | kBusy);
+}
+
+// How soon work may be done, going by how much its last launch may differ from what it takes.
+uint64_t soonest(const Cost* cost, uint64_t work) {
+  return static_cast<uint64_t>(static_cast<double>(work) * static_cast<double>(cost->soonest_ns) /
+                               static_cast<double>(cost->ns));
 }
 
 // The launch has been handed to the driver, or not.
@@ -432,8 +486,9 @@ void end(Lane* lane, bool launched, bool recorded) {
   __atomic_store_n(&lane->launched_ns, launched ? before + lane->passing_ns : before, __ATOMIC_RELEASE);
   book(lane, now);
   mark.launched_ns = queue->launched_ns;
+  mark.soonest_ns = soonest(lane->cost, queue->launched_ns - queue->marked_ns);
   if (recorded && launched && push_mark(queue, mark, now)) return;
-  if (mark.cost != nullptr) mark.cost->being_measured = 0;
+  if (mark.cost != nullptr) mark.cost->being_measured = false;
   give_event(queue->context, mark.before);
   give_event(queue->context, mark.event);
 }
@@ -447,9 +502,8 @@ Enforcement cannot(const char* reason, const char* detail) {
   return settings().refuses ? Enforcement::kRefused : Enforcement::kPassed;
 }
 
-Enforcement decide() {
+Enforcement decide(bool has_driver) {
   const Settings& s = settings();
-  bool has_driver = find_real();
   if (!s.configured) return Enforcement::kNone;
   watch_forks();
   const char* what = s.refuses ? "work on the device is refused: " : "NOT ENFORCED, everything passes: ";
@@ -470,17 +524,19 @@ Enforcement decide() {
 Enforcement enforcement() {
   int known = __atomic_load_n(&decided, __ATOMIC_ACQUIRE);
   if (known >= 0) return static_cast<Enforcement>(known);
+  bool has_driver = find_real();  // takes the linker's lock: before ours
   pthread_mutex_lock(&pace.deciding);
-  if (decided < 0) __atomic_store_n(&decided, static_cast<int>(decide()), __ATOMIC_RELEASE);
+  if (decided < 0) __atomic_store_n(&decided, static_cast<int>(decide(has_driver)), __ATOMIC_RELEASE);
+  known = decided;
   pthread_mutex_unlock(&pace.deciding);
-  return static_cast<Enforcement>(decided);
+  return static_cast<Enforcement>(known);
 }
 
 fg_gate* gate() { return pace.gate; }
 uint64_t time_ns() { return now_ns(); }
 
 void forget_launch(const void* what) {
-  if (decided != static_cast<int>(Enforcement::kEnforced)) return;
+  if (!is_enforced()) return;
   PaceLock lock;
   what != nullptr ? forget_cost_of(what) : forget_costs();
 }
@@ -490,7 +546,9 @@ bool Pass::let_through_slowly(const void* what, uint64_t shape, CUstream stream)
   launched_ns_ = kSlow;
   Enforcement now = enforcement();
   if (now != Enforcement::kEnforced) return now != Enforcement::kRefused;
-  if (own_lane != nullptr && (own_lane->launched_ns & kBusy)) return true;  // the driver calls itself
+  Inside inside;
+  bool busy = own_lane != nullptr && (own_lane->launched_ns & kBusy);
+  if (busy || inside.nested()) return true;  // the driver calls itself
   PaceLock lock;
   if (is_captured(stream)) return true;
   Lane* lane = take_lane();
@@ -499,7 +557,7 @@ bool Pass::let_through_slowly(const void* what, uint64_t shape, CUstream stream)
   attach(lane, stream, now_ns());
   Cost* cost = find_or_begin(what, shape);
   uint64_t ns = peek(&cost->ns);
-  if (!wait_for_turn(lane, ns)) return decided == static_cast<int>(Enforcement::kPassed);
+  if (!wait_for_turn(lane, ns, cost->measured == kTrusted)) return enforcement() == Enforcement::kPassed;
   begin(lane, cost, ns);
   lane_ = lane;
   if (lane->mark.before != nullptr) real.cuEventRecord(lane->mark.before, handle_of(lane->queue));
@@ -513,6 +571,7 @@ CUresult Pass::done_slowly(CUresult result) {
     __atomic_store_n(&lane_->launched_ns, lane_->launched_ns & ~kBusy, __ATOMIC_RELEASE);
     return result;
   }
+  Inside inside;
   CUevent event = lane_->mark.event;
   bool recorded = event != nullptr && real.cuEventRecord(event, handle_of(lane_->queue)) == CUDA_SUCCESS;
   PaceLock lock;

@@ -57,7 +57,7 @@ bool may_record(CUstream stream) {
 void drop_marks(Queue* queue) {
   for (; queue->count > 0; --queue->count) {
     Mark* mark = &queue->marks[queue->first];
-    if (mark->cost != nullptr) mark->cost->being_measured = 0;
+    if (mark->cost != nullptr) mark->cost->being_measured = false;
     *mark = Mark();
     queue->first = (queue->first + 1) % kMarks;
   }
@@ -66,7 +66,7 @@ void drop_marks(Queue* queue) {
 void take_measurement(const Mark& mark, CUcontext context) {
   if (mark.before == nullptr) return;
   float ms = 0;
-  mark.cost->being_measured = 0;
+  mark.cost->being_measured = false;
   if (real.cuEventElapsedTime(&ms, mark.before, mark.event) == CUDA_SUCCESS && ms >= 0)
     measured(mark.cost, static_cast<uint64_t>(static_cast<double>(ms) * 1e6));
   give_event(context, mark.before);
@@ -136,14 +136,21 @@ bool look_at(Queue* queue, uint64_t now) {
     enter_context(queue->context);
     // An error is the program's affair, and its work is over too.
     CUresult result = real.cuEventQuery(mark.event);
-    if (result == CUDA_ERROR_NOT_READY) break;
+    if (result == CUDA_ERROR_NOT_READY) {
+      queue->unready_at_ns = now;
+      break;
+    }
+    // When it came that far is not known: after the last look, before this one, by estimate when it was due.
+    // To take the time of the look would add the delay of every look to those before.
+    uint64_t due = queue->progress_at_ns + mark.launched_ns - queue->finished_ns;
+    if (due < queue->unready_at_ns) due = queue->unready_at_ns;
     if (result == CUDA_SUCCESS) take_measurement(mark, queue->context);
     give_event(queue->context, mark.event);
     queue->marks[queue->first] = Mark();
     queue->first = (queue->first + 1) % kMarks;
     --queue->count;
     queue->finished_ns = mark.launched_ns;
-    queue->progress_at_ns = now;
+    queue->progress_at_ns = due < now ? due : now;
     moved = true;
   }
   return moved;

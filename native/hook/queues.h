@@ -18,6 +18,8 @@ struct Mark {
   uint64_t launched_ns = 0;
   CUevent before = nullptr;  // if a launch is being measured: the event in front of it,
   Cost* cost = nullptr;      // and whose time it is
+  uint64_t soonest_ns =
+      0;  // it may come so soon after the one before; 0: no sooner than by what was launched
 };
 
 enum class QueueKind : uint8_t { kStream, kDefault, kPerThread };
@@ -35,6 +37,7 @@ struct Queue {
   uint64_t marked_ns = 0;  // launched_ns at the latest mark
   uint64_t marked_at_ns = 0;
   uint64_t progress_at_ns = 0;  // when finished_ns moved last, or work came after idleness
+  uint64_t unready_at_ns = 0;   // when it was looked at last and had not moved
   Mark marks[kMarks];
   uint32_t first = 0, count = 0;  // of the ring of marks
 
