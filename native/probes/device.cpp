@@ -7,13 +7,10 @@ namespace {
 
 // One thread that looks at the clock until its time is over: it lasts as long on a GPU as on the stand-in,
 // which goes by the comment.
+constexpr char kHead[] = ".version 6.0\n.target sm_60\n.address_size 64\n";
 constexpr char kSpin[] = R"(
-.version 6.0
-.target sm_60
-.address_size 64
-
 //.standin full_ns=@0 blocks_per_sm=1 bandwidth=0
-.visible .entry spin(.param .u64 ns)
+.visible .entry spin#(.param .u64 ns)
 {
   .reg .u64 %now, %until;
   .reg .pred %more;
@@ -27,6 +24,17 @@ again:
   ret;
 }
 )";
+
+std::string name_of(size_t kernel) { return "spin" + std::to_string(kernel); }
+
+std::string image() {
+  std::string text = kHead, spin = kSpin;
+  for (size_t i = 0; i < kKernels; ++i) {
+    std::string each = spin;
+    text += each.replace(each.find("spin#"), 5, name_of(i));
+  }
+  return text;
+}
 
 }  // namespace
 
@@ -52,12 +60,13 @@ Device::Device(int count) {
   for (int i = 0; i < count; ++i) {
     CUcontext context;
     CUmodule module;
-    CUfunction function;
     CHECK_CU(cuCtxCreate_v2, &context, 0, device);
-    CHECK_CU(cuModuleLoadData, &module, kSpin);
-    CHECK_CU(cuModuleGetFunction, &function, module, "spin");
+    CHECK_CU(cuModuleLoadData, &module, image().c_str());
     contexts.push_back(context);
-    spins.push_back(function);
+    auto& kernels = spins.emplace_back();
+    for (size_t k = 0; k < kKernels; ++k) {
+      CHECK_CU(cuModuleGetFunction, &kernels[k], module, name_of(k).c_str());
+    }
   }
   enter(0);
 }

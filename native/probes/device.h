@@ -1,6 +1,7 @@
 // A device set up for launching kernels that last as long as they are told.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -8,6 +9,8 @@
 #include "calls.h"
 
 namespace probe {
+
+constexpr size_t kKernels = 4;
 
 // The first error of a probe's own calls ends it: that is a finding, and the suite reports it.
 struct Failure {
@@ -20,13 +23,13 @@ void check(CUresult result, const char* call);
 uint64_t now_ns();              // CLOCK_MONOTONIC
 void sleep_until(uint64_t ns);  // CLOCK_MONOTONIC
 
-// A context, made current, and the kernel spin(ns) in it.
+// Contexts, the first made current, and in each some kernels spin(ns) that are all alike.
 struct Device {
   explicit Device(int contexts = 1);
   CUdevice device = 0;
   std::vector<CUcontext> contexts;
-  std::vector<CUfunction> spins;  // of each context
-  CUfunction spin() const { return spins[0]; }
+  std::vector<std::array<CUfunction, kKernels>> spins;  // of each context
+  CUfunction spin() const { return spins[0][0]; }
   void enter(size_t context) const;
 };
 

@@ -1,4 +1,6 @@
 // Commands about launches.
+#include <algorithm>
+
 #include "commands.h"
 #include "load.h"
 
@@ -58,6 +60,7 @@ int command_load(const Options& options) {
   load.kind = streams_named(options.text("kind", "plain"));
   load.streams = static_cast<int>(options.number("streams", 1));
   load.threads = static_cast<int>(options.number("threads", 1));
+  load.kernels = std::min<size_t>(options.number("kernels", 1), kKernels);
   load.graph_kernels = static_cast<int>(options.number("graph_kernels", 2));
   if (load.launch == nullptr || !load.launch->available()) {
     Line().add("status", "absent").print();

@@ -15,7 +15,7 @@ constexpr uint64_t kJoinNs = 20'000;
 class Lane {
  public:
   Lane(const Device& device, const Load& load, size_t context)
-      : load_(load), launcher_(device.spins[context], load.graph_kernels) {
+      : load_(load), kernels_(device.spins[context]), launcher_(kernels_[0], load.graph_kernels) {
     device.enter(context);
     clock_ = std::make_unique<DeviceClock>();
     for (int i = 0; i < load.streams && owns_streams(); ++i) streams_.push_back(new_stream(i));
@@ -60,6 +60,7 @@ class Lane {
 
   void start(uint64_t ns) {
     CUstream stream = next_stream();
+    launcher_.spin = kernels_[count_ % load_.kernels];
     check(load_.launch->start(launcher_, stream, ns), load_.launch->name);
     CUevent done = free_event();
     CHECK_CU(cuEventRecord, done, load_.launch->takes_stream ? stream : nullptr);
@@ -91,6 +92,7 @@ class Lane {
   }
 
   const Load& load_;
+  const std::array<CUfunction, kKernels>& kernels_;
   Launcher launcher_;
   std::unique_ptr<DeviceClock> clock_;
   std::vector<CUstream> streams_;

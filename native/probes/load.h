@@ -39,6 +39,7 @@ struct Load {
   int streams = 1;
   int threads = 1;
   int graph_kernels = 2;
+  size_t kernels = 1;  // in turn, so that each burst has one of its own
 };
 
 struct Outcome {

@@ -4,42 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from fastgshare.conformance.allocations import CAP_BYTES
-from fastgshare.conformance.busy import fraction
-from fastgshare.conformance.gating import busy, ran, spans
-from fastgshare.conformance.ground import Ground, Line, Probe, capped, share
+from fastgshare.conformance.gating import busy, ran
+from fastgshare.conformance.ground import Ground, Line, Probe, capped
 from fastgshare.conformance.rows import Row, judged
 from fastgshare.manager import layout
+from fastgshare.manager.memory import DeviceMemory
 
 _OTHER_VERSION: Final = layout.VERSION + 90
 _ALL_THE_TIME: Final = 0.8
 
 
 async def rows(ground: Ground) -> list[Row]:
-    """Refuses or passes, as configured, and says so."""
-    return [
-        *await _cannot_enforce(ground, "no daemon", str(ground.directory / "nobody.sock")),
-        *await _other_version(ground),
-        await _unconfigured(ground),
-    ]
+    """Refuses or passes, as configured, and says so. All at once: an interposer may wait a while for its daemon."""
+    other = ground.directory / "other.sock"
+    pages = ground.directory / "pages.sock"
+    situations = {
+        "no daemon": ground.directory / "nobody.sock",
+        "a daemon of another version": other,
+        "pages of another version": pages,
+    }
+    with _daemon(other, _OTHER_VERSION, []), _pages_of_another_version() as fds, _daemon(pages, layout.VERSION, fds):
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_cannot_enforce(ground, situation, path, refuses=refuses))
+                for situation, path in situations.items()
+                for refuses in (True, False)
+            ]
+    return [*(task.result() for task in tasks), await _unconfigured(ground)]
 
 
-async def _cannot_enforce(ground: Ground, situation: str, path: str) -> list[Row]:
-    env = ground.environment(capped(CAP_BYTES), "nobody") | {"FASTGSHARE_SOCKET": path}
-    words = ground.program("dlsym", "try", "wait=0")
-    found = []
-    for setting in ("refuse", "pass"):
-        probe = await ground.start_alone("nobody", words, env | {"FASTGSHARE_IF_UNENFORCED": setting})
-        await probe.finish()
-        found.append(_judge(f"enforcement: {situation}, told to {setting}", probe, refuses=setting == "refuse"))
-    return found
+async def _cannot_enforce(ground: Ground, situation: str, path: Path, *, refuses: bool) -> Row:
+    setting = "refuse" if refuses else "pass"
+    env = ground.environment(capped(CAP_BYTES), "nobody")
+    env |= {"FASTGSHARE_SOCKET": str(path), "FASTGSHARE_IF_UNENFORCED": setting}
+    probe = await ground.start_alone("nobody", ground.program("dlsym", "try", "wait=0"), env)
+    await probe.finish()
+    return _judge(f"enforcement: {situation}, told to {setting}", probe, refuses=refuses)
 
 
 def _judge(name: str, probe: Probe, *, refuses: bool) -> Row:
@@ -51,21 +59,15 @@ def _judge(name: str, probe: Probe, *, refuses: bool) -> Row:
     return judged(name, holds, f"a launch returns {launched}, exit status {probe.status}, {spoken}")
 
 
-async def _other_version(ground: Ground) -> list[Row]:
-    path = ground.directory / "other.sock"
-    with _daemon_of_another_version(path):
-        return await _cannot_enforce(ground, "a daemon of another version", str(path))
-
-
 @contextmanager
-def _daemon_of_another_version(path: Path) -> Iterator[None]:
-    """Answers every hello in a version that nobody knows."""
+def _daemon(path: Path, version: int, fds: list[int]) -> Iterator[None]:
+    """Welcomes everybody in that version, with these descriptors."""
     loop = asyncio.get_running_loop()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
     listener.listen()
     listener.setblocking(False)
-    answer = layout.ANSWER.pack(layout.HELLO_MAGIC, _OTHER_VERSION, 0, layout.WELCOME, 0, b"")
+    answer = layout.ANSWER.pack(layout.HELLO_MAGIC, version, 0, layout.WELCOME, 0, b"")
 
     async def serve() -> None:
         while True:
@@ -73,7 +75,7 @@ def _daemon_of_another_version(path: Path) -> Iterator[None]:
             with peer, suppress(OSError):
                 peer.setblocking(False)
                 await loop.sock_recv(peer, 4096)
-                await loop.sock_sendall(peer, answer)
+                socket.send_fds(peer, [answer], fds)
                 await asyncio.sleep(0.05)
 
     task = loop.create_task(serve())
@@ -82,6 +84,19 @@ def _daemon_of_another_version(path: Path) -> Iterator[None]:
     finally:
         task.cancel()
         listener.close()
+
+
+@contextmanager
+def _pages_of_another_version() -> Iterator[list[int]]:
+    """Descriptors of a board and its pages, as a daemon hands them out, of a version that nobody knows."""
+    memory = DeviceMemory.create(1)
+    os.pwrite(memory.fds[0], struct.pack("@IH", layout.BOARD_MAGIC, _OTHER_VERSION), 0)
+    fds = memory.descriptors_for(0)
+    try:
+        yield fds
+    finally:
+        for fd in {*fds, *memory.fds}:
+            os.close(fd)
 
 
 async def _unconfigured(ground: Ground) -> Row:
@@ -101,43 +116,3 @@ async def _unconfigured(ground: Ground) -> Row:
 def _without_ours(env: Mapping[str, str]) -> dict[str, str]:
     ours = ("FASTGSHARE_SOCKET", "FASTGSHARE_INSTANCE", "FASTGSHARE_IF_UNENFORCED")
     return {name: value for name, value in env.items() if name not in ours}
-
-
-# --- death of the daemon ---------------------------------------------------------------------------------------------
-
-_QUOTA: Final = 0.3
-_LIMIT: Final = 0.9
-_OUTAGE_S: Final = 0.9
-_LOAN_ENDS_S: Final = 0.3  # how long loans hold after a daemon's last sign of life, and a little more
-
-
-async def death(ground: Ground) -> list[Row]:
-    """The daemon is killed, again and again for a while, under an instance that lives on loans too."""
-    probe = await ground.start(share(_QUOTA, _LIMIT), "dlsym", "load", "seconds=5")
-    await probe.line()
-    await asyncio.sleep(0.8)
-    loop = asyncio.get_running_loop()
-    killed = loop.time()
-    while loop.time() - killed < _OUTAGE_S:
-        if ground.daemon.pid:
-            with suppress(ProcessLookupError):
-                os.kill(ground.daemon.pid, signal.SIGKILL)
-        await asyncio.sleep(0.02)
-    await probe.finish()
-    line = ran(probe)
-    names = ["death: goes on in its own slots", "death: says so once", "death: comes back when the daemon does"]
-    if line is None or line["error"]:
-        return [judged(name, False, probe.what_went_wrong()) for name in names]
-    return _judge_death(names, line, round(killed * 1e9), probe.errors)
-
-
-def _judge_death(names: list[str], line: Line, killed_ns: int, errors: str) -> list[Row]:
-    alone = killed_ns + round(_LOAN_ENDS_S * 1e9), killed_ns + round(_OUTAGE_S * 1e9)
-    during = fraction(spans(line), *alone)
-    after = fraction(spans(line), line["until_ns"] - 10**9, line["until_ns"])
-    gone = [text for text in errors.splitlines() if "daemon" in text.lower()]
-    return [
-        judged(names[0], 0.6 * _QUOTA <= during <= 1.3 * _QUOTA, f"busy {during:.1%} of the time on {_QUOTA:.0%}"),
-        judged(names[1], len(gone) == 1, f"{len(gone)} lines on standard error{': ' + gone[0][:80] if gone else ''}"),
-        judged(names[2], after >= _LIMIT - 0.15, f"busy {after:.1%} of the last second, on a limit of {_LIMIT:.0%}"),
-    ]

@@ -40,7 +40,8 @@ def gated(name: str, line: Line) -> Row:
     held = busy(line)
     word = "" if held <= _MOST else ", not gated" if held > 3 * QUOTA else ", too much"
     word = ", too little" if held < _LEAST else word
-    return judged(name, _LEAST <= held <= _MOST, f"busy {100 * held:.1f}% of the time on a quota of {QUOTA:.0%}{word}")
+    figure = f"busy {100 * held:.1f}% of the time on a quota of {QUOTA:.0%}{word}"
+    return judged(name, _LEAST <= held <= _MOST, figure, too_little=held < _LEAST)
 
 
 def ran(probe: Probe, status: str = "ran") -> Line | None:

@@ -17,11 +17,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One promise that was tried. name: "topic: what exactly". figure: what was measured, with its unit."""
+    """One promise that was tried. name: "topic: what exactly". figure: what was measured, with its unit.
+
+    disturbed: it failed by too little work, which a machine that is busy with other things could be the cause of.
+    """
 
     name: str
     result: Verdict
     figure: str
+    disturbed: bool = False
 
     @property
     def topic(self) -> str:
@@ -29,9 +33,9 @@ class Row:
         return self.name.partition(":")[0]
 
 
-def judged(name: str, holds: bool, figure: str) -> Row:
-    """A row that passes or fails."""
-    return Row(name, Verdict.PASS if holds else Verdict.FAIL, figure)
+def judged(name: str, holds: bool, figure: str, *, too_little: bool = False) -> Row:
+    """A row that passes or fails. too_little: if it fails, it is for want of work done."""
+    return Row(name, Verdict.PASS if holds else Verdict.FAIL, figure, too_little and not holds)
 
 
 def not_applicable(name: str, reason: str) -> Row:
