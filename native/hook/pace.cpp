@@ -424,7 +424,8 @@ void attach(Lane* lane, CUstream stream, uint64_t now) {
   if (lane->stream == stream && lane->queue != nullptr && same_always) return;
   stop(lane, now);
   lane->queue = queue_of(stream, lane);
-  lane->stream = same_always && lane->queue != nullptr ? stream : kNoStream;
+  CUstream known = same_always && lane->queue != nullptr ? stream : kNoStream;
+  __atomic_store_n(&lane->stream, known, __ATOMIC_RELAXED);
 }
 
 // Waits, with the lock, until the launch may pass; false if it shall not.
@@ -587,7 +588,7 @@ void settle_lanes(const Queue* queue) {
   for_each_lane([&](Lane* lane) {
     if (queue != nullptr && lane->queue != queue) return;
     stop(lane, now);
-    lane->stream = kNoStream;
+    __atomic_store_n(&lane->stream, kNoStream, __ATOMIC_RELAXED);
     if (queue != nullptr) lane->queue = nullptr;
   });
 }

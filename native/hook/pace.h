@@ -38,7 +38,8 @@ class Pass {
   [[gnu::always_inline]] bool takes_credit(const void* what, uint64_t shape, CUstream stream) {
     Lane* lane = own_lane;
     const Cost* cost = find_quickly(what, shape);
-    if (lane == nullptr || cost == nullptr || lane->stream != stream) [[unlikely]]
+    if (lane == nullptr || cost == nullptr || __atomic_load_n(&lane->stream, __ATOMIC_RELAXED) != stream)
+        [[unlikely]]
       return false;
     uint64_t before = lane->launched_ns;
     if (before & kBusy) [[unlikely]]  // the driver calls itself

@@ -1,0 +1,58 @@
+"""The hook under the thread, address and undefined-behaviour sanitizers, launching and allocating in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fastgshare.conformance.ground import Ground, Place, share, slices
+from fastgshare.domain.devices import Device, DeviceKind
+
+NATIVE = Path(__file__).parents[2] / "native"
+STANDIN = Device("standin", DeviceKind.STANDIN, sm_count=132, mem_bytes=80 << 30)
+PROGRAMS = (
+    ("load", "seconds=1", "threads=8", "kind=default", "bursts=20000,200000"),
+    ("load", "seconds=1", "threads=8", "kind=per-thread", "bursts=50000"),
+    ("load", "seconds=1", "threads=4", "kind=destroyed", "bursts=100000"),
+    ("load", "seconds=1", "threads=4", "contexts=2", "kind=default", "bursts=100000"),
+    ("launches", "seconds=0.05"),
+    ("allocations",),
+)
+
+
+@pytest.fixture(scope="module", params=["thread", "address,undefined"])
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hook and the probe, built for a sanitizer."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    configure = ["cmake", "-S", str(NATIVE), "-B", str(folder), f"-DSANITIZER={request.param}"]
+    build = ["cmake", "--build", str(folder), "--target", "fasthook", "probe", "-j2"]
+    for command in (configure, build):
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+async def run(ground: Ground, built: Path, place: Place, words: tuple[str, ...]) -> tuple[int, str]:
+    probe = await ground.start_program(place, [str(built / "probes" / "probe"), "dlsym", *words])
+    await probe.finish()
+    return probe.status, probe.errors
+
+
+async def test_nothing_is_found(
+    built: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSAN_OPTIONS", "exitcode=66")
+    monkeypatch.setenv("UBSAN_OPTIONS", "exitcode=66:halt_on_error=1")
+    # The hook is preloaded, so before the sanitizer; a program that exits gives nothing back.
+    monkeypatch.setenv("ASAN_OPTIONS", "exitcode=66:detect_leaks=0:verify_asan_link_order=0")
+    places = []
+    for sm, sm_at in slices(len(PROGRAMS)):
+        asked, rect = share(0.5, 0.9, sm=sm, sm_at=sm_at)
+        places.append((type(asked)(asked.sm_partition, 0.5, 0.9, 256 << 20), rect))
+    async with Ground(STANDIN, tmp_path_factory.mktemp("d"), built / "libfasthook.so") as ground:
+        runs = (run(ground, built, place, words) for place, words in zip(places, PROGRAMS, strict=True))
+        ended = await asyncio.gather(*runs)
+    assert list(ended) == [(0, "")] * len(PROGRAMS)
