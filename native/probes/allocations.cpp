@@ -10,8 +10,7 @@ bool has() {
   return ((cu.*Members != nullptr) && ...);
 }
 
-// --- linear memory
-// -----------------------------------------------------------------------------------------------------
+// --- linear memory ---------------------------------------------------------------------------------------
 
 CUresult take_v1(Memory&, size_t bytes, Block* block) {
   CUdeviceptr_v1 address = 0;
@@ -45,8 +44,7 @@ CUresult take_managed(Memory&, size_t bytes, Block* block) {
 
 void give_back_linear(Memory&, const Block& block) { CHECK_CU(cuMemFree_v2, block.address); }
 
-// --- in stream order
-// ---------------------------------------------------------------------------------------------------
+// --- in stream order -------------------------------------------------------------------------------------
 
 template <auto Member>
 CUresult take_async(Memory& memory, size_t bytes, Block* block) {
@@ -72,8 +70,7 @@ void give_back_async(Memory& memory, const Block& block) {
   if (memory.own_pool != nullptr) CHECK_CU(cuMemPoolTrimTo, memory.own_pool, 0);
 }
 
-// --- by handle
-// ---------------------------------------------------------------------------------------------------------
+// --- by handle -------------------------------------------------------------------------------------------
 
 CUresult take_handle(Memory& memory, size_t bytes, Block* block) {
   CUmemAllocationProp properties{};
@@ -84,8 +81,7 @@ CUresult take_handle(Memory& memory, size_t bytes, Block* block) {
 
 void give_back_handle(Memory&, const Block& block) { CHECK_CU(cuMemRelease, block.handle); }
 
-// --- arrays
-// ------------------------------------------------------------------------------------------------------------
+// --- arrays ----------------------------------------------------------------------------------------------
 
 template <typename Descriptor>
 Descriptor flat(size_t bytes) {
@@ -126,8 +122,7 @@ CUresult take_mipmap(Memory&, size_t bytes, Block* block) {
 
 void give_back_mipmap(Memory&, const Block& block) { CHECK_CU(cuMipmappedArrayDestroy, block.mipmap); }
 
-// --- in graphs
-// ---------------------------------------------------------------------------------------------------------
+// --- in graphs -------------------------------------------------------------------------------------------
 
 void discard(Memory& memory, const Block& block) {
   if (block.exec != nullptr) CHECK_CU(cuGraphExecDestroy, block.exec);
@@ -177,8 +172,7 @@ void give_back_graph(Memory& memory, const Block& block) {
   discard(memory, block);
 }
 
-// --- all of them
-// -------------------------------------------------------------------------------------------------------
+// --- all of them -----------------------------------------------------------------------------------------
 
 constexpr auto kAsync =
     &has<&Calls::cuMemFreeAsync, &Calls::cuDeviceGetDefaultMemPool, &Calls::cuMemPoolTrimTo>;

@@ -13,6 +13,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "report.h"
@@ -26,8 +28,7 @@ namespace {
 using probe::Line;
 using probe::Options;
 
-// --- time
-// ----------------------------------------------------------------------------------------------------------------
+// --- time ------------------------------------------------------------------------------------------------
 
 // Nothing before it is still at work, and nothing after it has begun.
 inline uint64_t ticks() {
@@ -57,50 +58,104 @@ double ns_per_tick() {
   return static_cast<double>(ended_ns - began_ns) / static_cast<double>(ended - began);
 }
 
-uint64_t quantile(std::vector<uint64_t>& samples, double q) {
-  auto at = samples.begin() + static_cast<ptrdiff_t>(q * static_cast<double>(samples.size() - 1));
-  std::nth_element(samples.begin(), at, samples.end());
-  return *at;
+// --- samples ---------------------------------------------------------------------------------------------
+
+// Some processors count in steps of ten nanoseconds. So that a call's cost does not fall into the same step
+// every time, it is timed together with a known delay, a different one in every pass: the steps even out.
+constexpr int kPasses = 17, kDelayStep = 2;  // one cycle each: about ten nanoseconds in all
+
+template <int cycles>
+inline void delay() {
+#if defined(__x86_64__)
+  uint64_t chain = 1;
+  asm volatile(".rept %c1\n lea 1(%0), %0\n .endr\n lfence" : "+r"(chain) : "i"(cycles));
+#else
+  asm volatile(".rept %c0\n nop\n .endr\n isb" : : "i"(cycles));
+#endif
 }
 
-template <typename Body>
-std::vector<uint64_t> sample(size_t count, Body body) {
-  for (size_t i = 0; i < count / 10; ++i) body(i);
-  std::vector<uint64_t> samples(count);
-  for (size_t i = 0; i < count; ++i) samples[i] = body(i);
-  return samples;
-}
+struct Samples {
+  std::vector<uint64_t> ticks;
+  double grain = 1;  // the counter's step
+
+  // Samples of a step lie anywhere in it.
+  double quantile(double q) {
+    std::sort(ticks.begin(), ticks.end());
+    double rank = q * static_cast<double>(ticks.size() - 1);
+    uint64_t step = ticks[static_cast<size_t>(rank)];
+    auto [first, last] = std::equal_range(ticks.begin(), ticks.end(), step);
+    double within = (rank - static_cast<double>(first - ticks.begin())) / static_cast<double>(last - first);
+    return static_cast<double>(step) + (within - 0.5) * grain;
+  }
+};
+
+// What is timed: `call`, between `before` and `after`, which are not.
+template <typename Before, typename Call, typename After>
+struct Timed {
+  Before before;
+  Call call;
+  After after;
+
+  template <int cycles>
+  void pass(size_t count, std::vector<uint64_t>* taken) {
+    for (size_t i = 0; i < count; ++i) {
+      before();
+      uint64_t began = ticks();
+      delay<cycles>();
+      auto result = call();
+      uint64_t took = ticks() - began;
+      after(result);
+      taken->push_back(took);
+    }
+  }
+
+  template <int... passes>
+  std::vector<uint64_t> run(size_t count, std::integer_sequence<int, passes...>) {
+    std::vector<uint64_t> taken;
+    taken.reserve(count + kPasses);
+    pass<0>(count / 10, &taken);  // to warm up
+    taken.clear();
+    (pass<kDelayStep * passes>(count / kPasses, &taken), ...);
+    return taken;
+  }
+};
 
 class Stopwatch {
  public:
   explicit Stopwatch(size_t count) : count_(count), ns_(ns_per_tick()) {
-    auto empty = sample(count, [](size_t) {
-      uint64_t began = ticks();
-      return ticks() - began;
-    });
-    overhead_ = quantile(empty, 0.5);
+    empty_ = sample([] {}, [] { return 0; }, [](int) {});
+    uint64_t grain = 0;
+    for (uint64_t ticks : empty_.ticks) grain = std::gcd(grain, ticks);
+    empty_.grain = grain_ = static_cast<double>(grain);
   }
 
-  template <typename Body>
-  void time(const char* name, Body body) const {
-    auto samples = sample(count_, body);
-    double p50 = ns(quantile(samples, 0.5)), p99 = ns(quantile(samples, 0.99));
+  template <typename Before, typename Call, typename After>
+  void time(const char* name, Before before, Call call, After after) {
+    Samples samples = sample(before, call, after);
+    // The tail is only as exact as a step of the counter, but never below the median.
+    double p50 = above_nothing(samples, 0.5), p99 = std::max(p50, above_nothing(samples, 0.99));
     char list[64];
     snprintf(list, sizeof list, "[%.2f,%.2f]", p50, p99);
     Line().add("call", name).raw("ns", list).print();
   }
 
  private:
-  double ns(uint64_t ticks) const {
-    return (static_cast<double>(ticks) - static_cast<double>(overhead_)) * ns_;
+  template <typename Before, typename Call, typename After>
+  Samples sample(Before before, Call call, After after) {
+    Timed<Before, Call, After> timed{before, call, after};
+    return {timed.run(count_, std::make_integer_sequence<int, kPasses>{}), grain_};
   }
+
+  double above_nothing(Samples& samples, double q) {
+    return (samples.quantile(q) - empty_.quantile(q)) * ns_;
+  }
+
   size_t count_;
-  double ns_;
-  uint64_t overhead_ = 0;
+  double ns_, grain_ = 1;
+  Samples empty_;
 };
 
-// --- the driver
-// ----------------------------------------------------------------------------------------------------------
+// --- the driver ------------------------------------------------------------------------------------------
 
 constexpr char kKernel[] =
     ".version 6.0\n.target sm_60\n.address_size 64\n.visible .entry nothing()\n{\n  ret;\n}\n";
@@ -157,10 +212,9 @@ CUgraphExec make_graph(CUfunction kernel) {
   return exec;
 }
 
-// --- calls
-// -----------------------------------------------------------------------------------------------------------------
+// --- calls -----------------------------------------------------------------------------------------------
 
-void time_launches(const Stopwatch& watch) {
+void time_launches(Stopwatch& watch) {
   DRIVER(cuStreamCreate);
   DRIVER(cuLaunchKernel);
   DRIVER(cuLaunchKernelEx);
@@ -169,53 +223,43 @@ void time_launches(const Stopwatch& watch) {
   CUgraphExec graph = make_graph(kernel);
   CUstream stream;
   CHECKED(cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING);
-  watch.time("cuLaunchKernel", [&](size_t) {
-    uint64_t began = ticks();
-    CUresult result = cuLaunchKernel_(kernel, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr);
-    uint64_t took = ticks() - began;
-    check(result, "cuLaunchKernel");
-    return took;
-  });
   CUlaunchConfig config{};
   config.gridDimX = config.gridDimY = config.gridDimZ = 1;
   config.blockDimX = config.blockDimY = config.blockDimZ = 1;
   config.hStream = stream;
-  watch.time("cuLaunchKernelEx", [&](size_t) {
-    uint64_t began = ticks();
-    CUresult result = cuLaunchKernelEx_(&config, kernel, nullptr, nullptr);
-    uint64_t took = ticks() - began;
-    check(result, "cuLaunchKernelEx");
-    return took;
-  });
-  watch.time("cuGraphLaunch", [&](size_t) {
-    uint64_t began = ticks();
-    CUresult result = cuGraphLaunch_(graph, stream);
-    uint64_t took = ticks() - began;
-    check(result, "cuGraphLaunch");
-    return took;
-  });
+  auto nothing = [] {};
+  auto launched = [](CUresult result) { check(result, "a launch"); };
+  watch.time(
+      "cuLaunchKernel", nothing,
+      [&] { return cuLaunchKernel_(kernel, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr); }, launched);
+  watch.time(
+      "cuLaunchKernelEx", nothing, [&] { return cuLaunchKernelEx_(&config, kernel, nullptr, nullptr); },
+      launched);
+  watch.time("cuGraphLaunch", nothing, [&] { return cuGraphLaunch_(graph, stream); }, launched);
 }
 
 // One is taken and another, of any age, given back, so that as many are live all the time.
-void time_allocations(const Stopwatch& watch, const char* name, size_t live) {
+void time_allocations(Stopwatch& watch, const char* name, size_t live) {
   DRIVER(cuMemAlloc_v2);
   DRIVER(cuMemFree_v2);
   constexpr size_t kBytes = 4096;
   std::vector<CUdeviceptr> blocks(live);
   for (CUdeviceptr& block : blocks) CHECKED(cuMemAlloc_v2, &block, kBytes);
   uint64_t seed = 1;
-  watch.time(name, [&](size_t) {
-    seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
-    CUdeviceptr& chosen = blocks[(seed >> 33) % live];
-    CUdeviceptr old = chosen;
-    uint64_t began = ticks();
-    CUresult taken = cuMemAlloc_v2_(&chosen, kBytes);
-    CUresult freed = cuMemFree_v2_(old);
-    uint64_t took = ticks() - began;
-    check(taken, "cuMemAlloc");
-    check(freed, "cuMemFree");
-    return took;
-  });
+  CUdeviceptr *chosen = nullptr, old = 0;
+  watch.time(
+      name,
+      [&] {
+        seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+        chosen = &blocks[(seed >> 33) % live];
+        old = *chosen;
+      },
+      [&] {
+        CUresult taken = cuMemAlloc_v2_(chosen, kBytes);
+        CUresult freed = cuMemFree_v2_(old);
+        return taken != CUDA_SUCCESS ? taken : freed;
+      },
+      [](CUresult result) { check(result, "cuMemAlloc or cuMemFree"); });
   for (CUdeviceptr block : blocks) CHECKED(cuMemFree_v2, block);
 }
 
@@ -235,8 +279,7 @@ int time_calls(const Options& options) {
   return 0;
 }
 
-// --- start
-// -----------------------------------------------------------------------------------------------------------------
+// --- start -----------------------------------------------------------------------------------------------
 
 int start(const Options& options, char* self) {
   std::string preload = options.text("preload");
