@@ -121,6 +121,7 @@ void free_all(CUcontext context) {
 CUresult mem_get_info(size_t* free, size_t* total) {
   CUcontext context;
   TRY(current(&context));
+  st_reap(device(), now_ns());  // what the dead had is free
   TRY(set(free, st_mem_free(device())));
   return set(total, settings().mem_bytes);
 }
