@@ -285,6 +285,8 @@ def test_every_way_to_launch_launches() -> None:
             after = recorded(line)
             must("cuStreamSynchronize", line)
             print(way, round(elapsed_ms(before, after), 3))
+        duration.value = 100_000_000
+        must("cuParamSetv", kernel, 0, byref(duration), 8)
         for way in ("cuLaunch", kernel), ("cuLaunchGrid", kernel, 1, 1):
             must(*way)
             print(way[0], call("cuStreamQuery", None))

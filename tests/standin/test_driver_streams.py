@@ -12,22 +12,21 @@ def test_work_of_a_stream_is_in_order_and_streams_run_beside_each_other() -> Non
         start()
         kernel = function(b"spin")
         one, other = stream(1), stream(1)
-        before = recorded(one)
-        spin(kernel, 5, one)
+        spin(kernel, 60, one)
         first = recorded(one)
-        spin(kernel, 5, one)
+        spin(kernel, 60, one)
         second = recorded(one)
-        spin(kernel, 5, other)
+        spin(kernel, 60, other)
         third = recorded(other)
         print(call("cuStreamQuery", one), call("cuEventQuery", first))
         wait()
         print(call("cuStreamQuery", one), call("cuEventQuery", second))
-        print(elapsed_ms(first, second), elapsed_ms(before, third) < 8)
+        print(elapsed_ms(first, second), elapsed_ms(third, second) > 0)
         """
     )
     assert lines[:2] == ["NOT_READY NOT_READY", "SUCCESS SUCCESS"]
     took, beside = lines[2].split()
-    assert float(took) == pytest.approx(5, abs=1e-3)
+    assert float(took) == pytest.approx(60, abs=1e-3)
     assert beside == "True"
 
 
@@ -38,9 +37,9 @@ def test_the_legacy_stream_waits_for_blocking_streams_and_they_for_it(flags: int
         start()
         kernel = function(b"spin")
         line = stream({flags})
-        spin(kernel, 20, line)
+        spin(kernel, 100, line)
         legacy = recorded()
-        spin(kernel, 40)
+        spin(kernel, 200)
         after = recorded(line)
         print(call("cuStreamQuery", None), call("cuStreamQuery", c_void_p(1)))
         must("cuEventSynchronize", legacy)
@@ -73,7 +72,7 @@ def test_each_thread_has_a_default_stream_of_its_own() -> None:
         use()
         print(len(set(identities)), new_id("", c_void_p(2)) == identities[-1], new_id("", None) not in identities)
         line = stream()
-        spin(kernel, 20, form="_ptsz")
+        spin(kernel, 100, form="_ptsz")
         print(call("cuStreamQuery_ptsz", None), call("cuStreamQuery", c_void_p(2)), call("cuStreamQuery", line))
         """
     ) == ["3 True True", "NOT_READY NOT_READY SUCCESS"]
@@ -85,7 +84,7 @@ def test_streams_wait_for_events() -> None:
         start()
         kernel = function(b"spin")
         one, other = stream(1), stream(1)
-        spin(kernel, 30, one)
+        spin(kernel, 100, one)
         mark = recorded(one)
         must("cuStreamWaitEvent", other, mark, 0)
         # Nothing else is in it, yet who waits for the stream waits for the event.
@@ -108,11 +107,11 @@ def test_events_are_timed_where_they_may_be() -> None:
         never, silent = event(), event(2)
         must("cuEventRecord", silent, None)
         first = recorded()
-        spin(kernel, 20)
+        spin(kernel, 100)
         last = recorded()
         print(elapsed(first, last), elapsed(first, never), elapsed(first, silent), call("cuEventQuery", never))
         must("cuEventSynchronize", last)
-        print(elapsed(first, last), value.value >= 20, elapsed(last, first), value.value <= -20)
+        print(elapsed(first, last), value.value >= 100, elapsed(last, first), value.value <= -100)
         must("cuEventDestroy_v2", last)
         print(elapsed(first, last), call("cuEventQuery", last))
         print(*[call("cuEventCreate", byref(c_void_p()), flags) for flags in (4, 8)])
@@ -164,7 +163,7 @@ def test_a_stream_may_go_before_its_work_is_done() -> None:
         start()
         kernel = function(b"spin")
         line = stream()
-        spin(kernel, 20, line)
+        spin(kernel, 100, line)
         mark = recorded(line)
         must("cuStreamDestroy_v2", line)
         print(call("cuEventQuery", mark), call("cuStreamQuery", line))
@@ -231,7 +230,7 @@ def test_functions_on_the_host_run_in_the_order_of_the_stream() -> None:
         + """
 order = []
 one, other = stream(1), stream(1)
-spin(kernel, 20, one)
+spin(kernel, 100, one)
 mark = recorded(one)
 must("cuLaunchHostFunc", one, on_host(lambda: order.append((1, call_inside(mark)))), None)
 def call_inside(mark):
