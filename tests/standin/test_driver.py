@@ -271,10 +271,12 @@ def test_its_own_functions_are_found_whoever_is_preloaded(tmp_path: Path) -> Non
 def test_a_process_dies_where_it_is_told_to(tmp_path: Path, when: str) -> None:
     program = textwrap.dedent(
         """
+        import mmap
         from tests.standin.calls import *
         start()
         # Memory of this process that the call writes to, and that is looked at when the process is no more.
-        place = c_uint64.from_buffer(__import__("mmap").mmap(open("{seen}", "r+b").fileno(), 8))
+        with open("{seen}", "r+b") as file:
+            place = c_uint64.from_buffer(mmap.mmap(file.fileno(), 8))
         for i in range(3):
             place.value = 0
             print(i + 1, flush=True)
@@ -334,7 +336,10 @@ def test_processes_on_one_device_share_its_memory(tmp_path: Path) -> None:
 
 
 def test_processes_contend_for_the_sms(tmp_path: Path) -> None:
-    neighbour = "from tests.standin.calls import *; start(); spin(function(b'spin'), 5000, blocks=20); print(flush=True); wait()"
+    neighbour = (
+        "from tests.standin.calls import *; start(); "
+        "spin(function(b'spin'), 5000, blocks=20); print(flush=True); wait()"
+    )
     (measured,) = on_driver(
         f"""
         import subprocess, sys
