@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,7 +46,7 @@ struct Pace {
   uint32_t sleeping = 0;
   uint32_t opened = 0;  // lanes sleep on it
   bool many_contexts = false;
-  bool no_barrier = false;  // the kernel cannot stop lanes from outside: none gets credit
+  bool has_barrier = false;  // the kernel can stop lanes from outside; until then none gets credit
   bool connected = true;
 };
 Pace pace;
@@ -187,7 +188,7 @@ void give_up(const char* reason) {
 // lock is open meanwhile, for they may need it.
 void close_lanes() {
   for_each_lane([](Lane* lane) { poke(&lane->ceiling_ns, 0); });
-  syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+  if (pace.has_barrier) syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
   for (int i = 0; i < lane_count; ++i) {
     while (__atomic_load_n(&lanes[i].launched_ns, __ATOMIC_ACQUIRE) & kBusy) {
       pthread_mutex_unlock(&pace.lock);
@@ -375,12 +376,23 @@ void* keep_pace(void*) {
   return nullptr;
 }
 
-bool start_pacer() {
+bool ask_for_barrier() {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+void* wait_for_barrier(void*) {
+  bool granted = ask_for_barrier();
+  PaceLock lock;
+  pace.has_barrier = granted;
+  return nullptr;
+}
+
+bool start_detached(void* (*run)(void*)) {
   pthread_t thread;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
-  bool started = pthread_create(&thread, nullptr, keep_pace, nullptr) == 0;
+  bool started = pthread_create(&thread, nullptr, run, nullptr) == 0;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (started) pthread_detach(thread);
   return started;
@@ -409,7 +421,7 @@ bool admit(Lane* lane, uint64_t ns, bool trusted, uint64_t now) {
     uint64_t work = ahead(queue), most = pace.expiry_ns - free_from(queue, now);
     uint64_t credit = work + kSliceNs < kDepthNs ? kSliceNs : work < kDepthNs ? kDepthNs - work : 0;
     if (credit > most) credit = most;
-    bool free = trusted && capturing == 0 && !pace.no_barrier && credit > ns;
+    bool free = trusted && capturing == 0 && pace.has_barrier && credit > ns;
     poke(&lane->ceiling_ns, free ? lane->launched_ns + credit : 0);
     return true;
   }
@@ -510,11 +522,16 @@ Enforcement decide(bool has_driver) {
   const char* what = s.refuses ? "work on the device is refused: " : "NOT ENFORCED, everything passes: ";
   if (s.problem != nullptr) return cannot(what, s.problem);
   if (!has_driver) return Enforcement::kNone;  // no driver, no device
+  pace.has_barrier = __libc_single_threaded && ask_for_barrier();
   char error[256] = {};
   pace.gate = fg_open(s.socket, s.instance, kOpenTimeoutNs, error, sizeof(error));
   if (pace.gate == nullptr) return cannot(what, error);
-  pace.no_barrier = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
-  if (start_pacer()) return Enforcement::kEnforced;
+  if (start_detached(keep_pace)) {
+    // The kernel takes up to 20 ms for it where there are several threads; launches take the slow path
+    // meanwhile.
+    if (!pace.has_barrier) start_detached(wait_for_barrier);
+    return Enforcement::kEnforced;
+  }
   fg_close(pace.gate);
   pace.gate = nullptr;
   return cannot(what, "no thread could be started");
