@@ -383,3 +383,52 @@ def test_ctypes_is_enough_to_load_it() -> None:
     assert driver.cuDriverGetVersion(ctypes.byref(version)) == 0
     assert version.value == 13000
     assert os.environ.get("FASTGSHARE_STANDIN") is None or version.value
+
+
+def test_a_process_may_end_inside_a_call_and_with_work_pending() -> None:
+    assert on_driver(
+        """
+        import os, sys
+        from tests.standin.bodies import register
+        start()
+        kernel = function(b"spin")
+        Function = ctypes.CFUNCTYPE(None, c_void_p)
+        forever = Function(lambda data: __import__("time").sleep(3600))
+        must("cuLaunchHostFunc", stream(1), forever, None)
+        spin(kernel, 3600e3)
+        libc = ctypes.CDLL(None)
+        register("plain", lambda launch: libc._exit(0) if os.fork() == 0 else libc.exit(0))
+        print("ends", flush=True)
+        launch(function(b"plain"), c_uint(1), (ctypes.c_char * 12)(), c_uint64(1))
+        """
+    ) == ["ends"]
+
+
+def test_children_end_although_their_parents_threads_were_inside() -> None:
+    assert on_driver(
+        """
+        import os, threading
+        context = start()
+        mark = recorded()
+        over = False
+        def ask():
+            must("cuCtxSetCurrent", context)
+            spin(function(b"spin"), 0, form="_ptsz")
+            while not over:
+                cuda.cuEventQuery(mark)
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        spin(function(b"spin"), 0, form="_ptsz")
+        results = set()
+        for _ in range(50):
+            child = os.fork()
+            if child == 0:
+                ctypes.CDLL(None).exit(7 if call("cuEventQuery", mark) == "NOT_INITIALIZED" else 1)
+            results.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        over = True
+        for thread in threads:
+            thread.join()
+        print(results)
+        """
+    ) == ["{7}"]

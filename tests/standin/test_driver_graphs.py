@@ -436,3 +436,52 @@ must("cuGraphExecDestroy", execution)
 print(gone)
 """
     ) == ["[]", "[9]"]
+
+
+def test_nodes_of_every_kind_are_added_by_one_call() -> None:
+    assert on_graphs(
+        """
+class Params(ctypes.Structure):
+    _fields_ = (("type", c_int), ("reserved", c_int * 3), ("body", c_uint64 * 29), ("end", c_uint64))
+graph = new(c_void_p, "cuGraphCreate", 0)
+source, target = alloc(64), alloc(64)
+mark, last = event(), None
+def add(kind, *words):
+    global last
+    params = Params(type=kind)
+    params.body[: len(words)] = words
+    before = (byref(last), c_size_t(1)) if last else (None, c_size_t(0))
+    last = new(c_void_p, "cuGraphAddNode_v2", graph, before[0], None, before[1], byref(params))
+    return params
+calls = []
+on_host = ctypes.CFUNCTYPE(None, c_void_p)(lambda data: calls.append(data))
+add(2, source, 0, 1 << 32 | 0x61626364, 8, 1, 0)  # memset: value and size of an element share a word
+add(6, mark.value)
+add(7, mark.value)
+add(3, ctypes.cast(on_host, c_void_p).value, 5)
+add(5)
+inner = captured(lambda: must("cuMemcpyDtoDAsync_v2", address(target), address(source), c_size_t(8), one))
+add(4, inner.value)
+print(kinds(graph), edges(graph))
+execution = ready(graph)
+must("cuGraphLaunch", execution, one)
+must("cuStreamSynchronize", one)
+print(bytes_at(target, 8), calls, call("cuEventQuery", mark))
+print(call("cuGraphAddNode_v2", byref(c_void_p()), graph, None, None, c_size_t(0), byref(Params(type=13))))
+"""
+    ) == ["[2, 6, 7, 3, 5, 4] 5", "b'dddddddd' [5] SUCCESS", "NOT_SUPPORTED"]
+
+
+def test_values_are_written_by_graphs() -> None:
+    assert on_graphs(
+        """
+place = alloc(8)
+graph = captured(lambda: must("cuStreamWriteValue32_v2", one, address(place), 99, 0))
+execution, twin = ready(graph), new(c_void_p, "cuGraphClone", graph)
+must("cuGraphDestroy", graph)
+print(kinds(twin), bytes_at(place, 1))
+must("cuGraphLaunch", execution, one)
+must("cuStreamSynchronize", one)
+print(bytes_at(place, 1))
+"""
+    ) == ["[12] b'\\x00'", "b'c'"]

@@ -263,7 +263,7 @@ CUresult launch_grid_async(CUfunction f, int grid_width, int grid_height, CUstre
 
 STANDIN_EXPORT int standin_register_body(const char* kernel, void (*body)(const standin_launch*)) {
   using namespace standin::driver;
-  if (kernel == nullptr) return -1;
+  if (kernel == nullptr || mode == Mode::kChild) return -1;
   std::lock_guard<std::mutex> held(lock());
   if (body == nullptr)
     bodies().erase(kernel);

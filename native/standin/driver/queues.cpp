@@ -62,15 +62,15 @@ void await(Queue* queue, uint64_t position) {
 // Until the first of what is in the queue has ended.
 void await_room(Queue* queue) { await(queue, st_finished(device(), queue->id, now_ns()) + 1); }
 
-void leave_at_exit() {
-  std::lock_guard<std::mutex> held(lock());
-  if (mode != Mode::kReady && mode != Mode::kNothing) return;
+// The device is told, so that it need not find out. Who ends the process inside a call keeps the lock: then
+// it must.
+__attribute__((destructor)) void leave_at_exit() {
+  if (!running()) return;
+  std::unique_lock<std::mutex> held(lock(), std::defer_lock);
+  for (int i = 0; i < 100 && !held.try_lock(); ++i) usleep(1000);
+  if (!held.owns_lock() || !running()) return;
   for (Member* member : all()) st_leave(device(), member->process, now_ns());
   mode = Mode::kEnded;
-}
-
-__attribute__((destructor)) void at_exit() {
-  if (mode == Mode::kReady || mode == Mode::kNothing) leave_at_exit();
 }
 
 }  // namespace

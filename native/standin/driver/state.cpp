@@ -18,7 +18,7 @@
 
 namespace standin::driver {
 
-Mode mode = Mode::kNew;
+std::atomic<Mode> mode = Mode::kNew;
 bool deadly = false;
 
 namespace {
@@ -146,8 +146,7 @@ void count_call(const char* name, const char* symbol, bool before) {
 
 Call::Call(const char* name, const char* symbol, bool per_thread, bool early)
     : name_(name), symbol_(symbol), before_(per_thread_) {
-  bool usable = mode == Mode::kReady || mode == Mode::kNothing;
-  if (!usable && !early)
+  if (!running() && !early)
     refusal = mode == Mode::kEnded ? CUDA_ERROR_DEINITIALIZED : CUDA_ERROR_NOT_INITIALIZED;
   // In a child the lock may be held by a thread that is no more; what may be called early needs none.
   if (refusal != CUDA_SUCCESS || mode == Mode::kChild) return;

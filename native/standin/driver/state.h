@@ -4,6 +4,7 @@
 // it waits (Unlocked). So the files around this one need no locks of their own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 
@@ -21,8 +22,14 @@ enum class Mode : uint8_t {
   kEnded,    // the process is about to end
 };
 
-extern Mode mode;
+extern std::atomic<Mode> mode;
 extern bool deadly;  // die= is set: calls are counted
+
+// Whether calls work: before, after and in a child, what ends must not even take the lock.
+inline bool running() {
+  Mode now = mode;
+  return now == Mode::kReady || now == Mode::kNothing;
+}
 
 std::mutex& lock();
 

@@ -30,8 +30,9 @@ thread_local struct Reaper {
 } reaper;
 
 Thread::~Thread() {
+  if (!running()) return;
   std::lock_guard<std::mutex> held(lock());
-  if (mode != Mode::kReady && mode != Mode::kNothing) return;
+  if (!running()) return;
   for (CUcontext context : std::set<CUcontext>(contexts()))
     if (auto found = context->of_thread.find(id); found != context->of_thread.end())
       end_stream(found->second);
