@@ -2,6 +2,8 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "allocations.h"
 #include "commands.h"
@@ -175,6 +177,58 @@ int command_mapped(const Options& options) {
   line.add("while_mapped", static_cast<int>(create->take(memory, bytes, &more)));
   CHECK_CU(cuMemUnmap, address, bytes);
   line.add("unmapped", static_cast<int>(create->take(memory, bytes, &more))).print();
+  return 0;
+}
+
+int command_crowd(const Options& options) {
+  constexpr int kThreads = 16;
+  constexpr size_t kBlocks = 64;  // of the cap
+  Device device;
+  size_t bytes = options.number("cap", 256 << 20) / kBlocks;
+  std::atomic<uint64_t> taken = 0, errors = 0;
+  auto take = [&] {
+    CUdeviceptr address;
+    CUresult result = cu.cuCtxSetCurrent(device.contexts[0]);
+    while (result == CUDA_SUCCESS && taken < 2 * kBlocks) {
+      result = cu.cuMemAlloc_v2(&address, bytes);
+      if (result == CUDA_SUCCESS) ++taken;
+    }
+    if (result != CUDA_ERROR_OUT_OF_MEMORY) ++errors;
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) threads.emplace_back(take);
+  for (std::thread& thread : threads) thread.join();
+  Line line;
+  line.add("status", "ran")
+      .add("taken", taken.load())
+      .add("of", uint64_t{kBlocks})
+      .add("errors", errors.load());
+  line.print();
+  return 0;
+}
+
+int command_ends(const Options& options) {
+  Device device;
+  size_t bytes = options.number("cap", 256 << 20) / kParts * (kParts - 1);
+  CUdeviceptr address;
+  CUcontext context;
+  CHECK_CU(cuCtxCreate_v2, &context, 0, device.device);
+  CHECK_CU(cuMemAlloc_v2, &address, bytes);
+  CHECK_CU(cuCtxDestroy_v2, context);
+  device.enter(0);
+  CUresult again = cu.cuMemAlloc_v2(&address, bytes);
+  size_t before = 0, after = 0, total = 0;
+  if (again == CUDA_SUCCESS) CHECK_CU(cuMemFree_v2, address);
+  CHECK_CU(cuMemAlloc_v2, &address, bytes / 2);
+  CHECK_CU(cuMemGetInfo_v2, &before, &total);
+  CUdeviceptr more;
+  CHECK_CU(cuMemAlloc_v2, &more, bytes / 4);
+  CHECK_CU(cuMemFree_v2, more);
+  CUresult twice = cu.cuMemFree_v2(more);
+  CHECK_CU(cuMemGetInfo_v2, &after, &total);
+  Line line;
+  line.add("status", "ran").add("again", static_cast<int>(again)).add("twice", static_cast<int>(twice));
+  line.add("before", before).add("after", after).print();
   return 0;
 }
 

@@ -30,6 +30,10 @@ constexpr Command kCommands[] = {
     {"info", command_info},
     {"share", command_share},
     {"open", command_open},
+    {"crowd", command_crowd},
+    {"ends", command_ends},
+    {"leave", command_leave},
+    {"hold", command_hold},
     {"capture", command_capture},
     {"record", command_record},
 };

@@ -2,6 +2,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
+#include <csignal>
 #include <cstring>
 
 #include "allocations.h"
@@ -30,6 +31,21 @@ CUipcMemHandle from_hex(const std::string& text) {
   return handle;
 }
 
+// Starts this program anew, with these words behind the way.
+pid_t start_again(const Options& options, const char* command, const std::string& more) {
+  std::string way = options.text("way", "dlsym");
+  const char* words[] = {"/proc/self/exe", way.c_str(), command, "wait=0", more.c_str(), nullptr};
+  pid_t child = -1;
+  posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, const_cast<char**>(words), environ);
+  return child;
+}
+
+int status_of(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 uint64_t free_bytes() {
   size_t free = 0, total = 0;
   CHECK_CU(cuMemGetInfo_v2, &free, &total);
@@ -46,27 +62,21 @@ int command_share(const Options& options) {
   CUipcMemHandle handle;
   CHECK_CU(cuMemAlloc_v2, &address, cap / 10 * 6);
   CHECK_CU(cuIpcGetMemHandle, &handle, address);
-  std::string way = options.text("way", "dlsym"), cap_word = "cap=" + std::to_string(cap),
-              handle_word = "handle=" + to_hex(handle);
-  const char* words[] = {"/proc/self/exe", way.c_str(),         "open", "wait=0",
-                         cap_word.c_str(), handle_word.c_str(), nullptr};
-  pid_t child;
-  if (posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, const_cast<char**>(words), environ) != 0)
-    return 1;
-  int status;
-  waitpid(child, &status, 0);
+  pid_t child = start_again(options, "open", "handle=" + to_hex(handle) + "/" + std::to_string(cap));
+  int status = status_of(child);
   Line().add("who", "owner").add("free", free_bytes()).print();
   CHECK_CU(cuMemFree_v2, address);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  return status;
 }
 
 int command_open(const Options& options) {
   Device device;
-  size_t cap = options.number("cap", 256 << 20);
+  std::string handle = options.text("handle");
+  size_t slash = handle.find('/'), cap = std::stoull(handle.substr(slash + 1));
   CUdeviceptr opened, more, too_much;
   Line line;
   line.add("who", "opener").add("before", free_bytes());
-  CHECK_CU(cuIpcOpenMemHandle_v2, &opened, from_hex(options.text("handle")),
+  CHECK_CU(cuIpcOpenMemHandle_v2, &opened, from_hex(handle.substr(0, slash)),
            CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
   line.add("opened", free_bytes());
   line.add("three_tenths", static_cast<int>(cu.cuMemAlloc_v2(&more, cap / 10 * 3)));
@@ -74,6 +84,34 @@ int command_open(const Options& options) {
   CHECK_CU(cuIpcCloseMemHandle, opened);
   line.add("closed", free_bytes()).print();
   return 0;
+}
+
+// A child takes seven eighths of the cap and is killed: it takes a while until that is known.
+int command_leave(const Options& options) {
+  constexpr int kPatience = 40;
+  size_t bytes = options.number("cap", 256 << 20) / 8 * 7;
+  pid_t child = start_again(options, "hold", "bytes=" + std::to_string(bytes));
+  int status = status_of(child);
+  Device device;
+  CUdeviceptr address;
+  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+  int tries = 0;
+  uint64_t began = now_ns();
+  for (; tries < kPatience && result != CUDA_SUCCESS; ++tries) {
+    if (tries > 0) sleep_until(now_ns() + 50'000'000);
+    result = cu.cuMemAlloc_v2(&address, bytes);
+  }
+  Line line;
+  line.add("who", "survivor").add("child", status).add("error", static_cast<int>(result));
+  line.add("took_ns", now_ns() - began).print();
+  return 0;
+}
+
+int command_hold(const Options& options) {
+  Device device;
+  CUdeviceptr address;
+  CHECK_CU(cuMemAlloc_v2, &address, options.number("bytes", 1 << 20));
+  return raise(SIGKILL);
 }
 
 }  // namespace probe

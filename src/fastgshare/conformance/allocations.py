@@ -28,7 +28,7 @@ CALLS: Final = (
     "cuGraphAddMemAllocNode",
     "cuMemAllocAsync in a capture",
 )
-CAP_BYTES: Final = 256 * 2**20
+CAP_BYTES: Final = 128 * 2**20  # less than the old calls can reach, which have 32 bits
 OUT_OF_MEMORY: Final = 2
 _PARTS: Final = 8  # of the cap in a block; the probes know it too
 _AT_ONCE: Final = 7

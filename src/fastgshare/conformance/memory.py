@@ -12,23 +12,24 @@ from fastgshare.conformance.rows import Row, judged, not_applicable
 
 _ACCURACY: Final = 0.995
 _FILLED_BY: Final = ("cuMemAlloc_v2", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemCreate")
-_UNEVEN_CAP: Final = CAP_BYTES + 777_777
+_UNEVEN_CAP: Final = CAP_BYTES + 99_999
 _TAKEN: Final = 64 * 2**20
 _SLACK: Final = 2**20  # bytes; what a driver may round up
 _SOURCES: Final = ("cuMemGetInfo", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2")
 
 
 async def rows(ground: Ground) -> list[Row]:
-    """Accuracy of the cap, handles that outlive their release, what the driver and NVML say, memory opened by IPC."""
-    commands: list[tuple[str, ...]] = [("dlsym", "fill", f"call={call}", f"cap={_UNEVEN_CAP}") for call in _FILLED_BY]
-    commands += [("dlsym", "mapped", f"cap={CAP_BYTES}"), ("dlsym", "info", f"bytes={_TAKEN}")]
-    commands += [("dlsym", "share", f"cap={CAP_BYTES}")]
-    caps = [_UNEVEN_CAP] * len(_FILLED_BY) + [CAP_BYTES] * 3
+    """Accuracy of the cap, memory that ends in unusual ways, what the driver and NVML say, several at once."""
+    fills = [("fill", f"call={call}", f"cap={_UNEVEN_CAP}") for call in _FILLED_BY]
+    others = [(command, f"cap={CAP_BYTES}") for command in ("mapped", "crowd", "ends", "share", "leave")]
+    commands: list[tuple[str, ...]] = [*fills, *others, ("info", f"bytes={_TAKEN}")]
+    caps = [_UNEVEN_CAP] * len(fills) + [CAP_BYTES] * (len(others) + 1)
     places = [capped(cap, sm, at) for cap, (sm, at) in zip(caps, slices(len(caps)), strict=True)]
-    probes = await ground.side_by_side(list(zip(places, commands, strict=True)))
-    *fills, mapped, info, shared = probes
-    found = [_accuracy(call, probe) for call, probe in zip(_FILLED_BY, fills, strict=True)]
-    return [*found, _mapped(mapped), *_told(info), *_opened(shared)]
+    words = [("dlsym", *command) for command in commands]
+    probes = await ground.side_by_side(list(zip(places, words, strict=True)))
+    mapped, crowd, ends, shared, left, info = probes[len(fills) :]
+    found = [_accuracy(call, probe) for call, probe in zip(_FILLED_BY, probes[: len(fills)], strict=True)]
+    return [*found, _mapped(mapped), _crowd(crowd), *_ends(ends), *_told(info), *_opened(shared), _left(left)]
 
 
 def _accuracy(call: str, probe: Probe) -> Row:
@@ -53,6 +54,36 @@ def _mapped(probe: Probe) -> Row:
     holds = line["while_mapped"] == OUT_OF_MEMORY and line["unmapped"] == 0
     figure = f"as much again: error {line['while_mapped']} while mapped, {line['unmapped']} after unmapping"
     return judged(name, holds, figure)
+
+
+def _crowd(probe: Probe) -> Row:
+    name = "memory: 16 threads allocate at once"
+    line = ran(probe)
+    if line is None:
+        return judged(name, False, probe.what_went_wrong())
+    figure = f"{line['taken']} of {line['of']} blocks that fit were granted, {line['errors']} other errors"
+    return judged(name, line["taken"] == line["of"] and not line["errors"], figure)
+
+
+def _ends(probe: Probe) -> list[Row]:
+    names = ["memory: given back with its context", "memory: freed twice, given back once"]
+    line = ran(probe)
+    if line is None:
+        return [judged(name, False, probe.what_went_wrong()) for name in names]
+    more = (line["after"] - line["before"]) / 2**20
+    twice = f"error {line['twice']} the second time, {more:.1f} MiB more free than there is"
+    return [
+        judged(names[0], line["again"] == 0, f"7 eighths of the cap again: error {line['again']}"),
+        judged(names[1], line["twice"] != 0 and more == 0, twice),
+    ]
+
+
+def _left(probe: Probe) -> Row:
+    name = "memory: given back by a process of the instance that is killed"
+    line = next((line for line in probe.lines if line.get("who") == "survivor"), None)
+    if line is None:
+        return judged(name, False, probe.what_went_wrong())
+    return judged(name, line["error"] == 0, f"error {line['error']} after {line['took_ns'] / 1e6:.0f} ms")
 
 
 def _told(probe: Probe) -> list[Row]:
