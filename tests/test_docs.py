@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,7 +117,7 @@ def test_every_command_shown_exists_with_its_options(line: str) -> None:
     while isinstance(command, click.Group) and arguments and arguments[0] in command.commands:
         command = command.commands[arguments.pop(0)]
     assert command is not main or arguments[0].startswith("-"), f"{line}: no such verb"
-    for argument in arguments:
+    for argument in takewhile(lambda argument: argument != "--", arguments):  # what follows is another program's
         if argument.startswith("-") and argument != "-":
             assert argument.partition("=")[0] in switches(command), f"{line}: {argument}"
 

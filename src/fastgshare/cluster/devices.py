@@ -1,14 +1,42 @@
-"""The devices of this machine: the CPU."""
+"""The devices of this machine: its CPU, its GPUs, and stand-ins for GPUs."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from fastgshare.cluster.cgroups import Cgroups
+from fastgshare.cluster.gpus import NoGpu, find_gpus
 from fastgshare.domain.devices import Device, DeviceKind
+from fastgshare.domain.errors import InvalidValue
+from fastgshare.spec.devices import DeviceRequest
 
 CPU: Final = "cpu"
+
+
+def find_device(request: DeviceRequest | None, env: Mapping[str, str]) -> Device:
+    """The device that is asked for; None: the first GPU that a program with this environment sees.
+
+    Raises `InvalidValue` if it is not there.
+    """
+    if request is None:
+        request = DeviceRequest(DeviceKind.GPU)
+        otherwise = "standin (a stand-in for a GPU) or cpu"
+    else:
+        otherwise = "a GPU that is there, standin (a stand-in for one) or cpu"
+    if request.kind is DeviceKind.CPU:
+        return cpu_device()
+    if request.kind is DeviceKind.STANDIN:
+        return Device(str(request), DeviceKind.STANDIN, request.sms, request.mem_bytes)
+    try:
+        gpus = find_gpus(env)
+    except NoGpu as error:
+        raise InvalidValue("device", str(request), f"{otherwise}: {error}") from None
+    if request.index >= len(gpus):
+        raise InvalidValue("device", str(request), f"cuda:0 to cuda:{len(gpus) - 1}, {otherwise}")
+    gpu = gpus[request.index]
+    return Device(gpu.uuid, DeviceKind.GPU, gpu.sm_count, gpu.mem_bytes)
 
 
 def cpu_device(cgroups: Cgroups | None = None) -> Device:

@@ -35,7 +35,9 @@ class DeviceRequest:
         if self.kind is DeviceKind.GPU:
             return f"cuda:{self.index}"
         if self.kind is DeviceKind.STANDIN:
-            return f"standin:sms={self.sms},mem={_size(self.mem_bytes)}"
+            parts = [f"sms={self.sms}"] if self.sms != STANDIN_SMS else []
+            parts += [f"mem={_size(self.mem_bytes)}"] if self.mem_bytes != STANDIN_MEM_BYTES else []
+            return f"standin:{','.join(parts)}".removesuffix(":")
         return str(self.kind)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastgshare.domain.devices import Device
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.shares import Share
 from fastgshare.domain.units import parse_bytes
@@ -65,6 +66,14 @@ def _mem_bytes(text: str, value: str) -> int:
         return whole(value) if value.isdecimal() else parse_bytes("mem", value)
     except (ValueError, InvalidValue):
         raise InvalidValue(f"mem of share {text}", value, _ALLOWED["mem"]) from None
+
+
+def check_share(device: Device, share: Share) -> None:
+    """Raise `InvalidValue`, in the words people write, for a share that a device does not have."""
+    try:
+        device.check(share)
+    except InvalidValue as error:
+        raise InvalidValue(_WORDS[error.field], error.value, error.allowed) from None
 
 
 def _share(text: str, fields: dict[str, float]) -> Share:
