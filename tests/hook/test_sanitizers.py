@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ PROGRAMS = (
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hook and the probe, built for a sanitizer."""
     folder = tmp_path_factory.mktemp("sanitized")
-    configure = ["cmake", "-S", str(NATIVE), "-B", str(folder), f"-DSANITIZER={request.param}"]
-    build = ["cmake", "--build", str(folder), "--target", "fasthook", "probe", "-j2"]
+    cmake = str(Path(sys.executable).with_name("cmake"))
+    configure = [cmake, "-S", str(NATIVE), "-B", str(folder), f"-DSANITIZER={request.param}"]
+    build = [cmake, "--build", str(folder), "--target", "fasthook", "probe", "-j2"]
     for command in (configure, build):
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
