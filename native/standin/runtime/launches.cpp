@@ -16,8 +16,17 @@ constexpr unsigned kDeepest = 16;
 thread_local Configuration pushed[kDeepest];
 thread_local unsigned depth = 0;
 
+// The same limits on every device there is; the driver would call it an invalid value.
+bool possible(const dim3& grid, const dim3& block) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0 || block.y == 0 || block.z == 0) return false;
+  bool few_blocks = grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
+  bool few_threads = block.x <= 1024 && block.y <= 1024 && block.z <= 64;
+  return few_blocks && few_threads && block.x * block.y * block.z <= 1024;
+}
+
 cudaError_t launch(CUfunction kernel, dim3 grid, dim3 block, void** arguments, size_t shared_bytes,
                    cudaStream_t stream) {
+  if (!possible(grid, block)) return keep(cudaErrorInvalidConfiguration);
   return call(&Driver::cuLaunchKernel, kernel, grid.x, grid.y, grid.z, block.x, block.y, block.z,
               shared_bytes, stream, arguments, nullptr);
 }
@@ -91,6 +100,7 @@ cudaError_t cudaLaunchKernel_ptsz(const void* function, dim3 grid, dim3 block, v
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void** arguments) {
   if (config == nullptr) return keep(cudaErrorInvalidValue);
+  if (!possible(config->gridDim, config->blockDim)) return keep(cudaErrorInvalidConfiguration);
   CUfunction kernel = nullptr;
   cudaError_t result = kernel_of(function, &kernel);
   if (result != cudaSuccess) return keep(result);
@@ -108,6 +118,7 @@ cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t* config, const voi
 
 cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                         size_t shared_bytes, cudaStream_t stream) {
+  if (!possible(grid, block)) return keep(cudaErrorInvalidConfiguration);
   CUfunction kernel = nullptr;
   cudaError_t result = kernel_of(function, &kernel);
   if (result != cudaSuccess) return keep(result);
