@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,27 +25,39 @@ PROGRAMS = (
 )
 
 
-@pytest.fixture(scope="module", params=["thread", "address,undefined"])
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hook and the probe, built for a sanitizer."""
+RUNTIMES = {"thread": "libtsan.so", "address,undefined": "libasan.so"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sanitized:
+    """The hook built for a sanitizer, and the sanitizer's runtime, which has to be loaded with it."""
+
+    hook: Path
+    runtime: Path
+
+
+@pytest.fixture(scope="module", params=list(RUNTIMES))
+def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sanitized:
     folder = tmp_path_factory.mktemp("sanitized")
     cmake = str(Path(sys.executable).with_name("cmake"))
     configure = [cmake, "-S", str(NATIVE), "-B", str(folder), f"-DSANITIZER={request.param}"]
-    build = [cmake, "--build", str(folder), "--target", "fasthook", "probe", "-j2"]
+    build = [cmake, "--build", str(folder), "--target", "fasthook", "-j2"]
     for command in (configure, build):
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
-    return folder
+    ask = ["g++", f"-print-file-name={RUNTIMES[request.param]}"]
+    found = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+    return Sanitized(folder / "libfasthook.so", Path(found).resolve())
 
 
-async def run(ground: Ground, built: Path, place: Place, words: tuple[str, ...]) -> tuple[int, str]:
-    probe = await ground.start_program(place, [str(built / "probes" / "probe"), "dlsym", *words])
+async def run(ground: Ground, place: Place, words: tuple[str, ...]) -> tuple[int, str]:
+    probe = await ground.start(place, "dlsym", *words)
     await probe.finish()
     return probe.status, probe.errors
 
 
 async def test_nothing_is_found(
-    built: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    sanitized: Sanitized, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TSAN_OPTIONS", "exitcode=66")
     monkeypatch.setenv("UBSAN_OPTIONS", "exitcode=66:halt_on_error=1")
@@ -54,7 +67,8 @@ async def test_nothing_is_found(
     for sm, sm_at in slices(len(PROGRAMS)):
         asked, rect = share(0.5, 0.9, sm=sm, sm_at=sm_at)
         places.append((type(asked)(asked.sm_partition, 0.5, 0.9, 256 << 20), rect))
-    async with Ground(STANDIN, tmp_path_factory.mktemp("d"), built / "libfasthook.so") as ground:
-        runs = (run(ground, built, place, words) for place, words in zip(places, PROGRAMS, strict=True))
+    async with Ground(STANDIN, tmp_path_factory.mktemp("d"), sanitized.hook) as ground:
+        monkeypatch.setenv("LD_PRELOAD", str(sanitized.runtime))  # the daemon runs without
+        runs = (run(ground, place, words) for place, words in zip(places, PROGRAMS, strict=True))
         ended = await asyncio.gather(*runs)
     assert list(ended) == [(0, "")] * len(PROGRAMS)
