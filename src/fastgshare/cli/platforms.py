@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fastgshare.cluster.devices import cpu_device
+from fastgshare.cluster.devices import check_function, cpu_device
 from fastgshare.cluster.local import LocalCluster
 from fastgshare.domain.deployments import DeploymentStatus
 from fastgshare.domain.devices import Device
@@ -28,6 +29,7 @@ from fastgshare.state.errors import StateUnavailable
 from fastgshare.state.functions import FunctionStore
 from fastgshare.state.locks import StateLock
 
+STANDIN_STATE: Final = "standin.state"
 DRAIN_S: Final = 5.0
 """How long requests that are here may take when the platform ends."""
 _SOCKET_PATH_BYTES: Final = 107
@@ -35,20 +37,21 @@ _SOCKET_PATH_BYTES: Final = 107
 
 
 class CheckedPlatform:
-    """`gateway.ports.Platform`: a controller that takes only functions whose model and handler are there."""
+    """`gateway.ports.Platform`: a controller that takes only functions that can run on its device."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, device: Device) -> None:
         self._controller = controller
+        self._device = device
 
     async def deploy(self, function: Function) -> None:
         """Create a function, or replace the one of that name. Raises `InvalidValue` or `NoPlacement`."""
-        references.check(function)
+        self._check(function)
         await self._controller.deploy(function)
 
     async def deploy_all(self, functions: Sequence[Function]) -> None:
         """Deploy several functions, all or none, placed together. Raises `InvalidValue` or `NoPlacement`."""
         for function in functions:
-            references.check(function)
+            self._check(function)
         await self._controller.deploy_all(functions)
 
     async def remove(self, name: str) -> None:
@@ -70,6 +73,10 @@ class CheckedPlatform:
     def logs(self, name: str, tail: int) -> Sequence[LogLine]:
         """The last `tail` lines that a function's instances wrote. Raises `NotFound`."""
         return self._controller.logs(name, tail)
+
+    def _check(self, function: Function) -> None:
+        references.check(function)
+        check_function(self._device, function, os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +103,39 @@ async def running_platform(
     host: str,
     port: int,
     *,
+    device: Device | None = None,
     window_s: float | None = None,
     drain_s: float = DRAIN_S,
     threads: int | None = None,
     spin: bool = False,
 ) -> AsyncIterator[RunningPlatform]:
-    """Run a platform on the CPU of this machine, with all functions that `directory` keeps, while entered.
+    """Run a platform on a device of this machine, with all functions that `directory` keeps, while entered.
 
-    host, port: where the gateway listens; port 0 takes a free one. window_s: a fixed window instead of one that
-    follows the bursts. drain_s: how long requests that are here may take in the end. threads, spin: of every instance,
-    as `LocalCluster` has them. Leaving ends all: no process, socket or shared memory is left.
+    device: the CPU unless another is given. host, port: where the gateway listens; port 0 takes a free one. window_s: a
+    fixed window instead of one that follows the bursts. drain_s: how long requests that are here may take in the end.
+    threads, spin: of every instance, as `LocalCluster` has them. Leaving ends all: no process, socket or shared memory
+    is left.
 
     Raises `StateUnavailable`, `InvalidValue` for an address that cannot be had, `DaemonUnavailable`.
     """
     node = directory / "node"
-    device, clock = cpu_device(), MonotonicClock()
+    device, clock = device or cpu_device(), MonotonicClock()
     daemon = NodeDaemon(device, node, window_s=window_s)
     _check_socket_path(directory, daemon.socket_path)
     with StateLock(directory), closing(_store(directory / "functions.sqlite")) as store:
         async with (
             _running_daemon(daemon, node),
             LocalCluster(
-                device, daemon=daemon, log_directory=directory / "logs", threads=threads, spin=spin
+                device,
+                daemon=daemon,
+                log_directory=directory / "logs",
+                threads=threads,
+                spin=spin,
+                state=node / STANDIN_STATE,
             ) as cluster,
         ):
             controller = Controller(cluster, store, clock, logs=cluster.logs)
-            platform = CheckedPlatform(controller)
+            platform = CheckedPlatform(controller, device)
             app = create_app(platform, cluster, clock, ledger=daemon.totals, drain_s=drain_s)
             async with Server(app, host, port) as server, asyncio.TaskGroup() as tasks:
                 loop = tasks.create_task(controller.run(), name="controller")
@@ -132,6 +146,7 @@ async def running_platform(
 
 @asynccontextmanager
 async def _running_daemon(daemon: NodeDaemon, directory: Path) -> AsyncIterator[None]:
+    (directory / STANDIN_STATE).unlink(missing_ok=True)  # of one that was killed
     try:
         try:
             await daemon.start()
@@ -140,6 +155,7 @@ async def _running_daemon(daemon: NodeDaemon, directory: Path) -> AsyncIterator[
         yield
     finally:
         await daemon.stop()
+        (directory / STANDIN_STATE).unlink(missing_ok=True)
 
 
 def _store(path: Path) -> FunctionStore:

@@ -16,9 +16,11 @@ import click
 from fastgshare import __version__
 from fastgshare.cli import options
 from fastgshare.cli.output import print_json_line
+from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import FastGShareError, NotFound
 from fastgshare.domain.functions import Function
 from fastgshare.domain.instances import InstanceState, InstanceStatus
+from fastgshare.spec.devices import ALLOWED, DeviceRequest, parse_device
 
 if TYPE_CHECKING:
     from fastgshare.cli.platforms import RunningPlatform
@@ -40,6 +42,10 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
     return host, int(port)
 
 
+def _device(context: click.Context, parameter: click.Parameter, text: str) -> DeviceRequest:
+    return parse_device(text)
+
+
 @click.command()
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Functions to deploy at the start.")
 @click.option(
@@ -59,14 +65,22 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
     metavar="DIR",
     help="Where functions and logs are kept; in your home's state directory (XDG) unless said otherwise.",
 )
-@click.option("--device", type=click.Choice(["cpu"]), default="cpu", show_default=True, help="The device to share.")
+@click.option(
+    "--device",
+    "request",
+    callback=_device,
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    help=f"The device to share: {ALLOWED}.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say what is decided, and why.")
 @options.as_json
 def up(
     file: Path | None,
     address: tuple[str, int],
     directory: Path | None,
-    device: str,
+    request: DeviceRequest,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -75,24 +89,25 @@ def up(
     It says when it is ready. Ctrl-C or SIGTERM ends it in order: requests that are here are answered first (a second
     Ctrl-C hastens that), and nothing is left behind. With --json every message is a JSON object on a line of its own.
     """
-    functions = _read(file) if file is not None else []
+    from fastgshare.cluster.devices import find_device
+
+    device = find_device(request, os.environ)
+    functions = _read(file, device) if file is not None else []
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
     where = (directory or _state_directory()).expanduser().absolute()
-    asyncio.run(_serve(functions, address, where, Speaker(as_json)))
+    asyncio.run(_serve(functions, address, where, device, Speaker(as_json)))
 
 
-def _read(file: Path) -> list[Function]:
+def _read(file: Path, device: Device) -> list[Function]:
     """The functions of a file, checked before anything starts. Raises `InvalidValue` for what can never run here."""
-    from fastgshare.cluster.devices import cpu_device
+    from fastgshare.cluster.devices import check_function
     from fastgshare.spec import references
     from fastgshare.spec.functions import load_file
 
-    device = cpu_device()
-
     def check(function: Function) -> None:
         references.check(function)
-        device.check(function.share)
+        check_function(device, function, os.environ)
 
     return load_file(file, check=check)
 
@@ -111,12 +126,14 @@ class Speaker:
             click.echo(f"error: {' '.join(sentence.split())}" if wrong else sentence, err=wrong)
 
 
-async def _serve(functions: Sequence[Function], address: tuple[str, int], directory: Path, speaker: Speaker) -> None:
+async def _serve(
+    functions: Sequence[Function], address: tuple[str, int], directory: Path, device: Device, speaker: Speaker
+) -> None:
     from fastgshare.cli.platforms import running_platform
 
     ending = Ending()
     try:
-        async with running_platform(directory, *address) as running:
+        async with running_platform(directory, *address, device=device) as running:
             ending.platform = running
             await _run(running, functions, ending, speaker)
     except asyncio.CancelledError:
@@ -156,7 +173,7 @@ async def _run(running: RunningPlatform, functions: Sequence[Function], ending: 
     speaker.say(
         "listening",
         f"fastgshare {__version__} listens at {running.server.url}; "
-        f"{running.device.sm_count} SMs on device {running.device.id}, state in {running.directory}",
+        f"{running.device.sm_count} SMs on device {_named(running.device)}, state in {running.directory}",
         url=running.server.url,
         state=str(running.directory),
         version=__version__,
@@ -169,6 +186,10 @@ async def _run(running: RunningPlatform, functions: Sequence[Function], ending: 
         await ending.wait()
         readiness.cancel()
     speaker.say("ending", "ending")
+
+
+def _named(device: Device) -> str:
+    return f"{device.id} (a stand-in, not a GPU)" if device.kind is DeviceKind.STANDIN else device.id
 
 
 async def _deploy(running: RunningPlatform, functions: Sequence[Function], speaker: Speaker) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastgshare.cluster.cgroups import Cgroups
-from fastgshare.cluster.gpus import NoGpu, find_gpus
+from fastgshare.cluster.gpus import NoGpu, find_gpus, mps_runs
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import InvalidValue
+from fastgshare.domain.functions import Function
 from fastgshare.spec.devices import DeviceRequest
+from fastgshare.spec.problems import Problem
 
 CPU: Final = "cpu"
 
@@ -37,6 +39,19 @@ def find_device(request: DeviceRequest | None, env: Mapping[str, str]) -> Device
         raise InvalidValue("device", str(request), f"cuda:0 to cuda:{len(gpus) - 1}, {otherwise}")
     gpu = gpus[request.index]
     return Device(gpu.uuid, DeviceKind.GPU, gpu.sm_count, gpu.mem_bytes)
+
+
+def check_function(device: Device, function: Function, env: Mapping[str, str]) -> None:
+    """Raise `InvalidValue` for a function that cannot be held to its share on a device, or does not use it."""
+    device.check(function.share)
+    if device.kind not in (DeviceKind.GPU, DeviceKind.STANDIN):
+        return
+    if function.model is not None:
+        allowed = f"none on device {device.id}: models compute on the CPU; give a handler that uses the device"
+        raise Problem(("model",), function.model, allowed)
+    if device.kind is DeviceKind.GPU and function.share.sm_partition < 100 and not mps_runs(env):
+        allowed = f"100 on device {device.id} while no MPS control daemon runs (nvidia-cuda-mps-control -d)"
+        raise Problem(("share", "sm"), function.share.sm_partition, allowed)
 
 
 def cpu_device(cgroups: Cgroups | None = None) -> Device:

@@ -19,12 +19,13 @@ from fastgshare.cluster.ports import Daemon
 from fastgshare.cluster.processes import RUNTIME, Process, describe_exit, start_instance
 from fastgshare.dispatch.frames import Hello
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.domain.errors import FastGShareError, InstanceFailed, InstanceLost, InvalidValue
+from fastgshare.domain.errors import FastGShareError, InstanceFailed, InstanceLost, InvalidValue, NotFound
 from fastgshare.domain.instances import Instance, InstanceState, InstanceStatus
 from fastgshare.domain.logs import LogLine
 from fastgshare.domain.rects import Placement
 from fastgshare.domain.requests import Reply, Request
 from fastgshare.domain.shares import Share
+from fastgshare.manager.environments import environment, without_share
 from fastgshare.spec import functions
 
 _GRACE_S: Final = 2.0
@@ -57,7 +58,12 @@ class LocalCluster:
     command: what starts an instance's process; ``--fd N`` is appended.
     start_timeout_s: how long an instance may take to become ready.
     hang_s: how long after the latest deadline of a batch its instance counts as hung, and is ended.
-    threads, spin: threads of every instance (None: one per core of its rect) and whether they wait busily.
+    threads, spin: threads of every instance (None: one per core of its rect; on a GPU, one) and whether they wait
+    busily.
+    state: file in which the instances on a stand-in share its state.
+
+    On the CPU an instance takes tokens for its bursts itself; on a GPU, and on the stand-in, the hook does that for all
+    that it launches, as for any program, and measures its bursts.
     """
 
     def __init__(
@@ -71,8 +77,11 @@ class LocalCluster:
         hang_s: float = 30.0,
         threads: int | None = None,
         spin: bool = False,
+        state: Path | None = None,
     ) -> None:
         self._device = device
+        self._hooked = daemon is not None and device.kind in (DeviceKind.GPU, DeviceKind.STANDIN)
+        self._state = state
         self._daemon = daemon
         self._logs = LogBook(log_directory)
         self._command = command
@@ -181,8 +190,10 @@ class LocalCluster:
     async def _spawn(self, instance: Instance) -> _Member:
         name = instance.function.name
         try:
-            process, peer = await start_instance(self._command, lambda text: self._logs.write(name, instance.id, text))
-        except OSError as error:
+            process, peer = await start_instance(
+                self._command, self._environment(instance), lambda text: self._logs.write(name, instance.id, text)
+            )
+        except (OSError, NotFound) as error:
             raise InstanceFailed(instance.id, f"its process cannot be started: {error}") from error
         link = await Link.open(instance.id, peer)
         member = _Member(Life(instance, self._announce), process, link, asyncio.Event())
@@ -204,7 +215,9 @@ class LocalCluster:
         measured_s = await _readiness(member.link)
         if measured_s is None:
             return
-        if self._daemon is not None:
+        if self._hooked:
+            measured_s = instance.function.burst_s  # what was measured is not the device's time
+        elif self._daemon is not None:
             await self._daemon.set_burst(instance.id, measured_s)
         if member.life.state is InstanceState.STARTING and not member.ended.is_set():
             member.life.go(InstanceState.READY, burst_s=measured_s)
@@ -223,11 +236,23 @@ class LocalCluster:
         return {
             "instance_id": instance.id,
             "function": functions.dump(instance.function),
-            "threads": self._threads or len(self._cores(instance)),
+            "threads": self._threads or (1 if self._hooked else len(self._cores(instance))),
             "spin": self._spin,
-            "daemon_socket": None if self._daemon is None else str(self._daemon.socket_path),
-            "mem_bytes": instance.function.share.mem_bytes,
+            "daemon_socket": None if self._daemon is None or self._hooked else str(self._daemon.socket_path),
+            "mem_bytes": 0 if self._hooked else instance.function.share.mem_bytes,
         }
+
+    def _environment(self, instance: Instance) -> dict[str, str]:
+        """What an instance's process is told from the start. Raises `NotFound` without a hook to hold it."""
+        if self._daemon is None or not self._hooked:
+            return without_share(os.environ)
+        return environment(
+            *(self._device, instance.function.share),
+            socket_path=self._daemon.socket_path,
+            instance_id=instance.id,
+            state=self._state,
+            base=os.environ,
+        )
 
     def _cores(self, instance: Instance) -> tuple[int, ...]:
         rect = instance.placement.rect

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 RUNTIME: Final = (sys.executable, "-P", "-m", "fastgshare.runtime")
@@ -30,12 +30,14 @@ class Process:
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     @classmethod
-    async def start(cls, command: list[str], inherited: socket.socket, on_line: Callable[[str], None]) -> Process:
+    async def start(
+        cls, command: list[str], env: Mapping[str, str], inherited: socket.socket, on_line: Callable[[str], None]
+    ) -> Process:
         """Start a command that inherits a socket; its output goes to `on_line`, line by line. Raises OSError.
 
         It leads a session of its own: signals of a terminal do not reach it, and its group can be ended as one.
         """
-        popen = _popen(command, inherited)
+        popen = _popen(command, env, inherited)
         process = cls(popen, on_line)
         loop = asyncio.get_running_loop()
         process._output, _ = await loop.connect_read_pipe(lambda: process._lines, popen.stdout)
@@ -95,10 +97,11 @@ class _Lines(asyncio.Protocol):
         self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
 
 
-def _popen(command: list[str], inherited: socket.socket) -> subprocess.Popen[bytes]:
+def _popen(command: list[str], env: Mapping[str, str], inherited: socket.socket) -> subprocess.Popen[bytes]:
     """Blocks for the millisecond or two until the command is loaded."""
     return subprocess.Popen(
         command,
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -107,11 +110,13 @@ def _popen(command: list[str], inherited: socket.socket) -> subprocess.Popen[byt
     )
 
 
-async def start_instance(command: Sequence[str], on_line: Callable[[str], None]) -> tuple[Process, socket.socket]:
+async def start_instance(
+    command: Sequence[str], env: Mapping[str, str], on_line: Callable[[str], None]
+) -> tuple[Process, socket.socket]:
     """Start an instance's process; the socket is our end of the pair that it speaks over. Raises OSError."""
     ours, theirs = socket.socketpair()
     try:
-        return await Process.start([*command, "--fd", str(theirs.fileno())], theirs, on_line), ours
+        return await Process.start([*command, "--fd", str(theirs.fileno())], env, theirs, on_line), ours
     except BaseException:
         ours.close()
         raise

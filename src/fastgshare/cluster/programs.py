@@ -222,6 +222,6 @@ def _reap(pid: int) -> int | None:
 def _stop_by(number: int) -> None:
     """Stop as the program has, if that is a terminal's doing: its shell waits for this process."""
     if number in _STOPS:
+        os.kill(os.getpid(), number)  # while it is blocked: it merges with the terminal's own, if that still waits
         before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-        os.kill(os.getpid(), number)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
