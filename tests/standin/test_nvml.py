@@ -140,6 +140,23 @@ def test_utilisation_is_the_time_in_which_kernels_ran(state: Path) -> None:
     assert ask(show, f"state={state}") == [f"100 {(os.getpid(), 50)}"]
 
 
+def test_a_device_that_the_process_has_to_itself_is_libcudas_own() -> None:
+    lines = ask(
+        f"""
+        cuda, address, uuid = ctypes.CDLL("libcuda.so.1"), ctypes.c_uint64(), (ctypes.c_ubyte * 16)()
+        context = ctypes.c_void_p()
+        print(nvml.nvmlDeviceGetMemoryInfo(gpu).used)
+        print(cuda.cuInit(0), cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0), cuda.cuCtxSetCurrent(context))
+        print(cuda.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t({GIB})))
+        print(nvml.nvmlDeviceGetMemoryInfo(gpu).used)
+        cuda.cuDeviceGetUuid_v2(uuid, 0)
+        print(bytes(uuid).hex() == nvml.nvmlDeviceGetUUID(gpu).removeprefix("GPU-").replace("-", ""))
+        """,
+        f"mem={2 * GIB}",
+    )
+    assert lines == ["0", "0 0 0", "0", str(GIB), "True"]
+
+
 def test_what_it_does_not_have_is_not_supported() -> None:
     lines = ask(
         """

@@ -163,6 +163,17 @@ def test_copies_take_bandwidth_and_no_sms() -> None:
     assert (device.usage(process, LATER).sm_ns, device.usage(process, LATER).kernels) == (120_000, 1)
 
 
+def test_the_device_is_busy_while_anybody_is() -> None:
+    device = _device()
+    early, late = _queues(device, 50, 50)
+    work = Work(1000, 80, bandwidth=0)
+    device.submit(early, work, 0)
+    device.submit(late, work, 500)
+    assert [device.busy_ns(now) for now in (1000, 2500, 5000)] == [1000, 2500, 2500]
+    device.submit(early, work, 5000)
+    assert [device.busy_ns(now) for now in (5500, LATER)] == [3000, 4500]
+
+
 def test_without_mps_processes_take_turns() -> None:
     device = _device(turns=True)
     assert _ends(device, _queues(device, 100, 100, 100), Work(1000, 10, 1, 900)) == [3000] * 3

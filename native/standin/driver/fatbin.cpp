@@ -1,4 +1,5 @@
 // Fat binaries: containers of PTX and cubins. PTX is preferred: it says more.
+#include <cstdio>
 #include <cstring>
 
 #include "images.h"
@@ -86,6 +87,12 @@ CUresult read_fatbin(const void* data, size_t size, Image* out) {
   const char* end = first + header.bytes;
   if (read_entries(first, end, kPtx, out) || read_entries(first, end, kCubin, out)) return CUDA_SUCCESS;
   out->any_name = true;
+  static bool said = false;  // under the driver's lock
+  if (!said)
+    fprintf(stderr,
+            "stand-in libcuda: device code is packed in a way that it cannot unpack; "
+            "nvcc --compress-mode=none keeps it readable\n");
+  said = true;
   return CUDA_SUCCESS;
 }
 

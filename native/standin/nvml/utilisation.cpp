@@ -12,14 +12,20 @@ constexpr int kMostProcesses = 4096;
 constexpr uint64_t kPeriodNs = 100'000'000;  // an answer is about the last one to two of these
 
 struct Look {
+  st_device* device = nullptr;
   uint64_t at_ns = 0;
+  uint64_t busy_ns = 0;
   std::map<uint32_t, st_usage> usage;  // by pid
 };
 
 struct Rate {
   uint32_t pid;
+  unsigned int sm_percent;  // of the device's SMs
+};
+
+struct Rates {
   unsigned int busy_percent;  // of the time
-  unsigned int sm_percent;    // of the device's SMs
+  std::vector<Rate> processes;
 };
 
 pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -29,8 +35,10 @@ Look* newer = nullptr;
 Look look() {
   std::vector<st_usage> found(kMostProcesses);
   Look seen;
+  seen.device = device();
   seen.at_ns = now_ns();
-  int count = st_processes(device(), found.data(), kMostProcesses, seen.at_ns);
+  seen.busy_ns = st_busy_ns(seen.device, seen.at_ns);
+  int count = st_processes(seen.device, found.data(), kMostProcesses, seen.at_ns);
   for (int i = 0; i < count; ++i)
     seen.usage[found[static_cast<size_t>(i)].pid] = found[static_cast<size_t>(i)];
   return seen;
@@ -43,25 +51,26 @@ unsigned int percent(uint64_t part, uint64_t whole) {
 
 uint64_t grown(uint64_t now, uint64_t before) { return now > before ? now - before : 0; }
 
-std::vector<Rate> rates_between(const Look& before, const Look& now) {
+Rates rates_between(const Look& before, const Look& now) {
   st_config config;
   st_describe(device(), &config);
   uint64_t time = grown(now.at_ns, before.at_ns);
-  std::vector<Rate> rates;
+  Rates rates = {percent(grown(now.busy_ns, before.busy_ns), time), {}};
   for (const auto& [pid, usage] : now.usage) {
     auto was = before.usage.find(pid);
     st_usage from = was != before.usage.end() ? was->second : st_usage{};
-    rates.push_back({pid, percent(grown(usage.busy_ns, from.busy_ns), time),
-                     percent(grown(usage.sm_ns, from.sm_ns), time * config.sms)});
+    rates.processes.push_back({pid, percent(grown(usage.sm_ns, from.sm_ns), time * config.sms)});
   }
   return rates;
 }
 
-// Each process's over the last period.
-std::vector<Rate> rates() {
+// Over the last period.
+Rates rates() {
   Locked locked(&mutex);
   Look now = look();
-  std::vector<Rate> found = rates_between(*older, now);
+  // libcuda has come and brought the device that this process really uses.
+  if (now.device != newer->device) *older = *newer = now;
+  Rates found = rates_between(*older, now);
   if (now.at_ns - newer->at_ns >= kPeriodNs) {
     *older = *newer;
     *newer = now;
@@ -85,14 +94,11 @@ void begin_watching() {
 
 using namespace standin;
 
-// `gpu`: time in which a kernel ran; processes that run beside each other count twice, up to 100. `memory`:
-// 0, the stand-in does not tell how busy its memory is.
+// `gpu`: time in which a kernel ran. `memory`: 0, the stand-in does not tell how busy its memory is.
 NVML_API nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t handle, nvmlUtilization_t* out) {
   nvmlReturn_t result = check(handle, out);
   if (result != NVML_SUCCESS) return result;
-  unsigned int busy = 0;
-  for (const Rate& rate : rates()) busy += rate.busy_percent;
-  *out = {std::min(busy, 100U), 0};
+  *out = {rates().busy_percent, 0};
   return NVML_SUCCESS;
 }
 
@@ -105,7 +111,7 @@ NVML_API nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t handle,
   uint64_t now_us = now_ns() / 1000;
   unsigned int room = out != nullptr ? *count : 0, there = 0;
   if (since_us < now_us)
-    for (const Rate& rate : rates())
+    for (const Rate& rate : rates().processes)
       if (++there <= room) out[there - 1] = {rate.pid, now_us, rate.sm_percent, 0, 0, 0};
   *count = there;
   return there > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;

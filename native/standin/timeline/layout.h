@@ -8,7 +8,7 @@
 namespace standin {
 
 constexpr uint64_t kForever = ~0ULL;
-constexpr uint64_t kReady = 0x7374616e64696e02;  // "standin" and the version of this layout
+constexpr uint64_t kReady = 0x7374616e64696e03;  // "standin" and the version of this layout
 
 constexpr int kProcesses = 64;
 constexpr int kQueues = 1024;
@@ -103,7 +103,9 @@ struct st_device {
   uint64_t mem_used;
   uint64_t last_queue;  // that was opened
   uint64_t active;      // processes of which kernels run, as bits
-  uint64_t running;     // how many queues have a piece that runs, and which
+  uint64_t busy_ns;     // in which there were some, until the last time that there were none
+  uint64_t busy_since_ns;
+  uint64_t running;  // how many queues have a piece that runs, and which
   uint64_t runs[standin::kQueues];
   standin::Process processes[standin::kProcesses];
   standin::Queue queues[standin::kQueues];

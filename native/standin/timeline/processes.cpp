@@ -133,3 +133,10 @@ ST_API int st_usage_of(st_device* device, int process, st_usage* out, uint64_t n
   describe(device, device->processes[index], now, out);
   return 0;
 }
+
+ST_API uint64_t st_busy_ns(st_device* device, uint64_t now) {
+  Lock lock(device);
+  advance(device, now);
+  uint64_t time = now > device->time_ns ? now : device->time_ns;
+  return device->busy_ns + (device->active != 0 ? time - device->busy_since_ns : 0);
+}

@@ -119,6 +119,9 @@ void set_usages(Change* change, const Scene& scene) {
     double busy = present ? party.turn : 0;
     set_usage(change, &device->processes[p], busy, present ? party.occupied * party.share * party.turn : 0);
   }
+  if (device->active == 0 && scene.present != 0) change->set(&device->busy_since_ns, change->at);
+  if (device->active != 0 && scene.present == 0)
+    change->set(&device->busy_ns, device->busy_ns + change->at - device->busy_since_ns);
   change->set(&device->active, scene.present);
 }
 

@@ -105,3 +105,5 @@ ST_API uint64_t st_mem_free(st_device* device);
 // Those that are there; returns how many were written.
 ST_API int st_processes(st_device* device, st_usage* out, int capacity, uint64_t now);
 ST_API int st_usage_of(st_device* device, int process, st_usage* out, uint64_t now);  // -1: no such process
+// Time in which a kernel ran, of whichever process.
+ST_API uint64_t st_busy_ns(st_device* device, uint64_t now);

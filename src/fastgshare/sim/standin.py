@@ -111,6 +111,7 @@ _SIGNATURES: Final[dict[str, tuple[object, list[object]]]] = {
     "st_mem_free": (_U64, [_POINTER]),
     "st_processes": (_INT, [_POINTER, ctypes.POINTER(_Usage), _INT, _U64]),
     "st_usage_of": (_INT, [_POINTER, _INT, ctypes.POINTER(_Usage), _U64]),
+    "st_busy_ns": (_U64, [_POINTER, _U64]),
 }
 
 
@@ -182,6 +183,10 @@ class StandinDevice:
     def mem_free_bytes(self) -> int:
         """Memory that no process has allocated."""
         return int(self._lib.st_mem_free(self._device))
+
+    def busy_ns(self, now: int) -> int:
+        """Time in which a kernel ran, of whichever process."""
+        return int(self._lib.st_busy_ns(self._device, now))
 
     def join(self, pid: int, *, sm_partition: float = 100.0, now: int = 0) -> int:
         """A process that may use that percentage of the SMs, rounded up to whole ones.
