@@ -34,6 +34,11 @@ class Guest:
         """Whether its process has not ended."""
         return started(self.pid) == self.started
 
+    @property
+    def present_root(self) -> int:
+        """Its root, as long as that waits for it; 0 once it has ended."""
+        return self.root if _parent(self.pid) == self.root else 0
+
     def document(self) -> dict[str, object]:
         """As JSON."""
         who = {"name": self.name, "pid": self.pid, "started": self.started, "root": self.root}
@@ -52,8 +57,18 @@ def parse_guest(document: Mapping[str, Any]) -> Guest:
 
 def started(pid: int) -> int:
     """When a process was started, in ticks since the machine was; 0 if it has ended, reaped or not."""
+    fields = _fields(pid)
+    return 0 if not fields or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _parent(pid: int) -> int:
+    fields = _fields(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _fields(pid: int) -> list[bytes]:
+    """What the kernel says of a process, from its state on; nothing once it has gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
     except OSError:
-        return 0
-    return 0 if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
+        return []

@@ -61,7 +61,7 @@ def _bring_in_line(visit: Visit, guests: Sequence[Guest]) -> None:
 
 def _admit(visit: Visit, guest: Guest) -> None:
     try:
-        visit.admit(guest.name, guest.pid, guest.share, guest.rect, root=guest.root)
+        visit.admit(guest.name, guest.pid, guest.share, guest.rect, root=guest.present_root)
     except DaemonUnavailable:
         raise
     except FastGShareError:
