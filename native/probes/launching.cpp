@@ -19,7 +19,7 @@ std::string spans(const std::vector<Busy>& busy) {
 void print(const Outcome& outcome, Line line) {
   line.add("from_ns", outcome.from_ns).add("until_ns", outcome.until_ns).add("launches", outcome.launches);
   line.add("error", static_cast<int>(outcome.error)).add("error_call", outcome.error_call);
-  line.raw("busy", spans(outcome.busy)).print();
+  line.raw("busy", spans(outcome.busy)).raw("stalls", spans(outcome.stalls)).print();
 }
 
 Streams streams_named(const std::string& name) {

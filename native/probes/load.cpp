@@ -102,6 +102,20 @@ class Lane {
   uint64_t ahead_ns_ = 0, count_ = 0;
 };
 
+constexpr uint64_t kLookNs = 4'000'000;
+constexpr uint64_t kLateNs = 1'000'000;  // a thread that sleeps wakes sooner on a machine that is idle enough
+
+// Sleeps and sees how late it wakes, as the program's threads do.
+void watch_machine(uint64_t until_ns, std::vector<Busy>* stalls) {
+  for (uint64_t due = now_ns() + kLookNs; due < until_ns; due += kLookNs) {
+    sleep_until(due);
+    uint64_t woke = now_ns();
+    if (woke <= due + kLateNs) continue;
+    stalls->push_back({due, woke, woke - due});
+    due = woke;
+  }
+}
+
 void run_lane(const Device& device, const Load& load, size_t number, Outcome* outcome, std::mutex* mutex) {
   try {
     Lane lane(device, load, number % device.contexts.size());
@@ -171,6 +185,7 @@ Outcome saturate(const Device& device, const Load& load, double seconds) {
   std::mutex mutex;
   outcome.from_ns = now_ns();
   outcome.until_ns = outcome.from_ns + static_cast<uint64_t>(seconds * 1e9);
+  std::thread watcher(watch_machine, outcome.until_ns, &outcome.stalls);
   if (load.threads == 1 && device.contexts.size() == 1) {
     run_lane(device, load, 0, &outcome, &mutex);
   } else {
@@ -180,6 +195,7 @@ Outcome saturate(const Device& device, const Load& load, double seconds) {
     }
     for (std::thread& thread : threads) thread.join();
   }
+  watcher.join();
   outcome.busy = join(std::move(outcome.busy));
   return outcome;
 }

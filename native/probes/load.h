@@ -48,6 +48,7 @@ struct Outcome {
   std::string error_call;  // the first that failed
   CUresult error = CUDA_SUCCESS;
   std::vector<Busy> busy;
+  std::vector<Busy> stalls;  // when a thread that was to wake did not: the machine was busy with other things
 };
 
 // Starts work for `seconds`, always some ahead of what is finished, each thread in one of the device's

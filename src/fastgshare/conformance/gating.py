@@ -16,12 +16,20 @@ _LEAST: Final = 0.5 * QUOTA
 _MOST: Final = 1.4 * QUOTA
 """A few windows hold a slot more or less than on average, and a machine that is busy loses some time."""
 
+MOST_STALLED: Final = 0.02
+"""For more than this nobody is excused by the machine."""
+
 NOT_SUPPORTED: Final = 801
 
 
 def spans(line: Line) -> list[Span]:
     """What a probe says of when it was at work."""
     return [(start, end, work) for start, end, work in line.get("busy", ())]
+
+
+def stalls(line: Line) -> list[Span]:
+    """When the machine kept a thread of the program waiting that was to wake."""
+    return [(start, end, work) for start, end, work in line.get("stalls", ())]
 
 
 def busy(line: Line) -> float:
@@ -58,3 +66,16 @@ def judge_load(name: str, probe: Probe) -> Row:
 def percent(values: Sequence[float]) -> str:
     """Shares in percent, for a figure."""
     return ", ".join(f"{100 * value:.1f}" for value in values) + "%"
+
+
+def exact(name: str, quota: float, pieces: Sequence[tuple[float, float]], allowed: float) -> Row:
+    """Judge (held, stalled) of every piece of time, as fractions of it, against a quota.
+
+    allowed: the largest error. What the machine kept threads waiting for may be missing too, up to `MOST_STALLED`.
+    """
+    errors = [(held - quota, min(stalled, MOST_STALLED)) for held, stalled in pieces] or [(-quota, 0.0)]
+    worst, stalled = max(errors, key=lambda error: abs(error[0]))
+    holds = all(-allowed - lost <= round(error, 3) <= allowed for error, lost in errors)
+    figure = f"{100 * worst:+.2f} pp of {quota:.0%}" + (f", worst of {len(errors)}" if len(errors) > 1 else "")
+    figure += f" (the machine stalled {100 * stalled:.2f}% of it)" if stalled else ""
+    return judged(name, holds, figure, too_little=all(error <= allowed for error, _ in errors))

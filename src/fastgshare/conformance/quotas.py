@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fastgshare.conformance.busy import fraction, fractions, together
-from fastgshare.conformance.gating import percent, ran, spans
+from fastgshare.conformance.gating import exact, percent, ran, spans, stalls
 from fastgshare.conformance.ground import Ground, Line, Probe, share, slices
 from fastgshare.conformance.rows import Row, judged
 
@@ -108,12 +108,12 @@ async def resize(ground: Ground) -> list[Row]:
     first_ns = status["epoch_ns"] + -(-(changed_ns - status["epoch_ns"]) // window_ns) * window_ns
     each = fractions(spans(line), first_ns, line["until_ns"], window_ns)
     late = next((i for i, held in enumerate(each) if held >= 0.85 * _RESIZED), len(each))
-    after = sum(each[1:]) / max(1, len(each) - 1)
+    after = sum(each) / max(1, len(each))
     when = f"{late} windows after the first that began with it; {percent(each[:3])}"
-    figure = f"busy {after:.2%} of the time after {_REQUESTED:.0%} became {_RESIZED:.0%}"
+    stalled = fraction(stalls(line), first_ns, line["until_ns"])
     return [
         judged(names[0], late <= 1, when, too_little=True),
-        judged(names[1], abs(after - _RESIZED) <= _TOLERANCE, figure, too_little=after < _RESIZED),
+        exact(names[1], _RESIZED, [(after, stalled)], _TOLERANCE),
         judged(names[2], not line["error"], f"{line['launches']} launches, error {line['error']}"),
     ]
 
@@ -138,11 +138,8 @@ def _errors(name: str, probe: Probe, quota: float, burst_s: float, window_ns: in
     for row, seconds in zip(names, over_s, strict=True):
         piece_ns = seconds * 10**9 // window_ns * window_ns
         held = fractions(spans(line), start_ns, line["until_ns"], piece_ns)
-        errors = [value - quota for value in held] or [-quota]
-        worst = max(errors, key=abs)
-        allowed = max(_TOLERANCE, burst_s / seconds)
-        figure = f"{100 * worst:+.2f} pp of {quota:.0%}" + (f", worst of {len(held)}" if len(held) > 1 else "")
-        found.append(judged(row, round(abs(worst), 3) <= allowed, figure, too_little=max(errors) <= allowed))
+        stalled = fractions(stalls(line), start_ns, line["until_ns"], piece_ns)
+        found.append(exact(row, quota, list(zip(held, stalled, strict=True)), max(_TOLERANCE, burst_s / seconds)))
     return found
 
 
