@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,14 @@ def test_a_program_has_its_cores_and_its_memory_limit(host: Host) -> None:
     code = "import os, resource; print(len(os.sched_getaffinity(0)), *resource.getrlimit(resource.RLIMIT_DATA))"
     share = ("--device", "cpu", "--share", f"sm={step},request=1,mem=1GiB")
     assert host.verb("run", *share, sys.executable, "-c", code).stdout == f"1 {2**30} {2**30}\n"
+
+
+def test_it_is_on_the_cores_of_today_not_on_those_of_who_was_there_before(host: Host) -> None:
+    cores = os.sched_getaffinity(0)
+    program = (*WHOLE_CPU, "--", sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))")
+    for usable in ({min(cores)}, cores):
+        found = host.verb("run", *program, preexec_fn=partial(os.sched_setaffinity, 0, usable))
+        assert (found.stdout, found.stderr) == (f"{len(usable)}\n", "")
 
 
 def test_a_run_inside_a_run_counts_for_itself(host: Host) -> None:

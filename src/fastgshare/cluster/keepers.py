@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -37,8 +39,10 @@ def attend(home: Home, device: Device, guests: Sequence[Guest], env: Mapping[str
     while True:
         try:
             with Visit(home.socket_path) as visit:
-                _bring_in_line(visit, guests)
-                return int(visit.status()["pid"])
+                if visit.device() == device:
+                    _bring_in_line(visit, guests)
+                    return int(visit.status()["pid"])
+                _end(visit)  # it waits for somebody, on what the last who were here could use: other cores, say
         except DaemonUnavailable:
             if time.monotonic() > give_up_s:
                 raise
@@ -46,6 +50,18 @@ def attend(home: Home, device: Device, guests: Sequence[Guest], env: Mapping[str
             (home.path / MEMORY_NAME).unlink(missing_ok=True)
         if not _start(home, device, env):
             time.sleep(_RETRY_S)  # one that is ending keeps its directory until it has
+
+
+def _end(visit: Visit) -> None:
+    """End the daemon that is visited, and wait until it has ended."""
+    pid = int(visit.status()["pid"])
+    with suppress(ProcessLookupError):
+        ended = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGTERM)
+            select.select([ended], [], [], _START_S)
+        finally:
+            os.close(ended)
 
 
 def _bring_in_line(visit: Visit, guests: Sequence[Guest]) -> None:

@@ -428,6 +428,7 @@ def _live_on_its_own() -> None:
     """Outlive whoever started it: what ends a terminal's programs does not end the daemon of other people's too."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `fastgshare run` blocks all, SIGTERM too, and that is inherited
 
 
 def _end_with_parent(daemon: Daemon) -> None:
