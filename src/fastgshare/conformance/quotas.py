@@ -109,10 +109,11 @@ async def resize(ground: Ground) -> list[Row]:
     each = fractions(spans(line), first_ns, line["until_ns"], window_ns)
     late = next((i for i, held in enumerate(each) if held >= 0.85 * _RESIZED), len(each))
     after = sum(each) / max(1, len(each))
-    when = f"{late} windows after the first that began with it; {percent(each[:3])}"
+    before = fraction(spans(line), line["from_ns"] + _SETTLE_NS, changed_ns)
+    when = f"busy {before:.1%} before, {percent(each[:3])} of the first windows after"
     stalled = fraction(stalls(line), first_ns, line["until_ns"])
     return [
-        judged(names[0], late <= 1, when, too_little=True),
+        judged(names[0], late <= 1 and before < 1.4 * _REQUESTED, when, too_little=late > 1),
         exact(names[1], _RESIZED, [(after, stalled)], _TOLERANCE),
         judged(names[2], not line["error"], f"{line['launches']} launches, error {line['error']}"),
     ]
