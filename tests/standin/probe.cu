@@ -3,8 +3,9 @@
 #include <dlfcn.h>
 
 #include <cstdio>
-#include <cstring>
+#include <cstdlib>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 struct standin_launch {  // native/standin/standin.h
@@ -231,6 +232,46 @@ static void copy_rows() {
   MUST(cudaFree(memory));
 }
 
+static void copy_through_arrays() {
+  constexpr int kWide = 5, kHigh = 3;
+  float from[kHigh][kWide], to[kHigh][kWide] = {};
+  for (int i = 0; i < kWide * kHigh; ++i) from[i / kWide][i % kWide] = static_cast<float>(i);
+  cudaArray_t array;
+  cudaChannelFormatDesc floats = cudaCreateChannelDesc<float>(), is;
+  cudaExtent extent;
+  MUST(cudaMallocArray(&array, &floats, kWide, kHigh));
+  MUST(cudaArrayGetInfo(&is, &extent, nullptr, array));
+  MUST(cudaMemcpy2DToArray(array, 0, 0, from, sizeof(from[0]), sizeof(from[0]), kHigh,
+                           cudaMemcpyHostToDevice));
+  cudaMemcpy3DParms back = {};  // the last two rows, without the first column
+  back.srcArray = array;
+  back.srcPos = make_cudaPos(1, 1, 0);
+  back.dstPtr = make_cudaPitchedPtr(to, sizeof(to[0]), kWide, kHigh);
+  back.extent = make_cudaExtent(kWide - 1, 2, 1);
+  back.kind = cudaMemcpyDeviceToHost;
+  MUST(cudaMemcpy3D(&back));
+  printf("arrays %d %zu %zu %g %g %g\n", is.x, extent.width, extent.height, to[0][0], to[1][3], to[2][0]);
+  MUST(cudaFreeArray(array));
+}
+
+static void use_volumes() {
+  constexpr size_t kWide = 5, kHigh = 3, kDeep = 2;
+  cudaExtent extent = make_cudaExtent(kWide, kHigh, kDeep);
+  cudaPitchedPtr memory;
+  char to[kDeep][kHigh][kWide] = {};
+  MUST(cudaMalloc3D(&memory, extent));
+  MUST(cudaMemset3D(memory, 'x', extent));
+  MUST(cudaMemset3DAsync(memory, 'y', make_cudaExtent(2, 2, 1), nullptr));
+  cudaMemcpy3DParms back = {};
+  back.srcPtr = memory;
+  back.dstPtr = make_cudaPitchedPtr(to, kWide, kWide, kHigh);
+  back.extent = extent;
+  back.kind = cudaMemcpyDefault;
+  MUST(cudaMemcpy3D(&back));
+  printf("volumes %.5s %.5s %.5s\n", to[0][1], to[0][2], to[1][0]);
+  MUST(cudaFree(memory.ptr));
+}
+
 static void go_wrong() {
   void* memory = nullptr;
   printf("too much %s\n", cudaGetErrorName(cudaMalloc(&memory, size_t{1} << 45)));
@@ -270,7 +311,60 @@ static void ask() {
   MUST(cudaFree(on_device));
 }
 
-int main() {
+// Every thread works on memory of its own in the null stream, which they share or which is each thread's own.
+static void use_threads() {
+  std::vector<int> results(8);
+  std::vector<std::thread> threads;
+  for (int& result : results)
+    threads.emplace_back([&result] {
+      std::vector<float> values = ramp();
+      float* memory;
+      MUST(cudaMalloc(&memory, kBytes));
+      MUST(cudaMemcpy(memory, values.data(), kBytes, cudaMemcpyHostToDevice));
+      for (int i = 0; i < 20; ++i) add<<<kGrid, kBlock>>>(memory, 1.0f, kCount);
+      MUST(cudaMemcpy(values.data(), memory, kBytes, cudaMemcpyDeviceToHost));
+      cudaMalloc(nullptr, 1);
+      result = cudaGetLastError() == cudaErrorInvalidValue ? raised(values) : -1;
+      MUST(cudaFree(memory));
+    });
+  for (std::thread& each : threads) each.join();
+  printf("threads %d %d\n", std::accumulate(results.begin(), results.end(), 0), cudaGetLastError());
+}
+
+// What another process has: the handle's bytes come as text.
+static int show_shared(const char* text) {
+  cudaIpcMemHandle_t handle;
+  for (size_t i = 0; i < sizeof(handle); ++i)
+    sscanf(text + 2 * i, "%2hhx", reinterpret_cast<char*>(&handle) + i);
+  void* memory;
+  char word[8] = {};
+  MUST(cudaIpcOpenMemHandle(&memory, handle, cudaIpcMemLazyEnablePeerAccess));
+  MUST(cudaMemcpy(word, memory, 6, cudaMemcpyDeviceToHost));
+  MUST(cudaMemcpy(memory, "theirs", 6, cudaMemcpyHostToDevice));
+  MUST(cudaIpcCloseMemHandle(memory));
+  printf("shared %s", word);
+  return 0;
+}
+
+static void share(const char* program) {
+  void* memory;
+  cudaIpcMemHandle_t handle;
+  MUST(cudaMalloc(&memory, 64));
+  MUST(cudaMemcpy(memory, "mine\0", 6, cudaMemcpyHostToDevice));
+  MUST(cudaIpcGetMemHandle(&handle, memory));
+  char command[512];
+  int length = snprintf(command, sizeof(command), "%s ", program);
+  for (char byte : handle.reserved) length += sprintf(command + length, "%02hhx", byte);
+  fflush(stdout);
+  int result = system(command);
+  char word[8] = {};
+  MUST(cudaMemcpy(word, memory, 6, cudaMemcpyDeviceToHost));
+  printf(" %s %d\n", word, result);
+  MUST(cudaFree(memory));
+}
+
+int main(int count, char** arguments) {
+  if (count > 1) return show_shared(arguments[1]);
   be_the_gpu();
   say_device();
   use_streams();
@@ -280,8 +374,13 @@ int main() {
   use_variables();
   launch_otherwise();
   copy_rows();
+  copy_through_arrays();
+  use_volumes();
+  use_threads();
+  share(arguments[0]);
   go_wrong();
   ask();
   MUST(cudaDeviceReset());
+  use_pools();  // after the end of a context comes another
   printf("done\n");
 }

@@ -7,6 +7,8 @@ import pytest
 from tests.standin.compilers import compile_cuda
 from tests.standin.programs import GIB, environment, run
 
+from fastgshare.native import library
+
 SOURCE = Path(__file__).parent / "probe.cu"
 
 FINDINGS = {
@@ -23,6 +25,10 @@ FINDINGS = {
     "beyond": "cudaErrorInvalidValue",
     "launches": "4 1",
     "rows": "abcdef ---efg defghi pitch 1",
+    "arrays": "32 5 3 6 14 0",
+    "volumes": "yyxxx xxxxx xxxxx",
+    "threads": "160 0",
+    "shared": "mine theirs 0",
     "too much": "cudaErrorMemoryAllocation",
     "last": "cudaErrorMemoryAllocation",
     "taken": "cudaErrorMemoryAllocation",
@@ -49,8 +55,10 @@ def findings(output: str) -> dict[str, str]:
     }
 
 
-def test_a_program_of_nvcc_runs_and_computes(probe: Path) -> None:
-    assert findings(run([probe], f"sms=20,mem={8 * GIB}")) == FINDINGS
+@pytest.mark.parametrize("preload", ["", "libm.so.6", str(library("libfasthook.so"))], ids=["", "libm", "hook"])
+def test_a_program_of_nvcc_runs_and_computes(probe: Path, tmp_path: Path, preload: str) -> None:
+    settings = f"sms=20,mem={8 * GIB},state={tmp_path / 'device'}"
+    assert findings(run([probe], settings, {"LD_PRELOAD": preload})) == FINDINGS
 
 
 def test_devices_that_are_not_visible_are_not_there(probe: Path) -> None:

@@ -100,6 +100,6 @@ ABSENT(cuCheckpointProcessLock, 12080, LEGACY, cuCheckpointProcessLock, (int pid
 ABSENT(cuCheckpointProcessCheckpoint, 12080, LEGACY, cuCheckpointProcessCheckpoint, (int pid, CUcheckpointCheckpointArgs* args))
 ABSENT(cuCheckpointProcessRestore, 12080, LEGACY, cuCheckpointProcessRestore, (int pid, CUcheckpointRestoreArgs* args))
 ABSENT(cuCheckpointProcessUnlock, 12080, LEGACY, cuCheckpointProcessUnlock, (int pid, CUcheckpointUnlockArgs* args))
-ABSENT(cuProfilerInitialize, 4000, LEGACY, cuProfilerInitialize, (const char* configFile, const char* outputFile, CUoutput_mode outputMode))
+ABSENT(cuProfilerInitialize, 4000, LEGACY, cuProfilerInitialize, (const char* configFile, const char* outputFile, int outputMode))
 CALL(cuProfilerStart, 4000, LEGACY, cuProfilerStart, profiler_start, (), ())
 CALL(cuProfilerStop, 4000, LEGACY, cuProfilerStop, profiler_stop, (), ())

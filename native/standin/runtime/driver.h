@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cuda.h>
-#include <cudaProfilerTypedefs.h>
 #include <cudaTypedefs.h>
 
 #include "api.h"
 
 namespace standin_runtime {
+
+// Their header is not in the wheels.
+using PFN_cuProfilerStart_v4000 = CUresult (*)();
+using PFN_cuProfilerStop_v4000 = CUresult (*)();
 
 struct Driver {
 #define CALL(name, version) PFN_##name##_v##version name = nullptr;
