@@ -12,6 +12,16 @@ from typing import Any
 import pytest
 from tests.cluster.hosts import Host, running_host
 
+from fastgshare.cluster.devices import find_device
+from fastgshare.cluster.local import LocalCluster
+from fastgshare.domain.errors import InstanceFailed
+from fastgshare.domain.functions import Function
+from fastgshare.domain.instances import Instance
+from fastgshare.domain.rects import Placement, Rect
+from fastgshare.domain.shares import Share
+from fastgshare.manager.node import NodeDaemon
+from fastgshare.spec.devices import parse_device
+
 HANDLER = '''
 import ctypes, json, os
 
@@ -113,3 +123,13 @@ def test_a_model_that_computes_on_the_cpu_is_refused(host: Host, tmp_path: Path)
     found = host.verb("up", "-f", str(file), "--device", "standin", "--state", str(tmp_path / "state"))
     assert found.returncode == 2
     assert "models compute on the CPU" in found.stderr
+
+
+async def test_what_was_deployed_on_another_device_is_refused_too(tmp_path: Path) -> None:
+    device = find_device(parse_device("standin"), {})
+    daemon = NodeDaemon(device, tmp_path / "node")
+    function = Function("net", Share(40, 0.4, 0.4), model=str(tmp_path / "m.onnx"))
+    async with LocalCluster(device, daemon=daemon) as cluster:
+        with pytest.raises(InstanceFailed, match="models compute on the CPU"):
+            await cluster.start(Instance("net-1", function, Placement("net-1", device.id, Rect(0.0, 0.0, 40, 0.4))))
+        assert not cluster.observe()

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from fastgshare.cluster.devices import check_function
 from fastgshare.cluster.links import Link
 from fastgshare.cluster.lives import Life
 from fastgshare.cluster.logs import LogBook
@@ -133,6 +134,7 @@ class LocalCluster:
             raise InstanceFailed(instance.id, "an instance of that id is here already")
         if self._closing:
             raise InstanceFailed(instance.id, "the platform is ending")
+        self._check(instance)
         member = await self._spawn(instance)
         try:
             async with asyncio.timeout(self._start_timeout_s):
@@ -186,6 +188,14 @@ class LocalCluster:
         replies = member.link.submit(batch)
         self._watch_for_hang(member, batch, replies)
         return await asyncio.shield(replies)
+
+    def _check(self, instance: Instance) -> None:
+        """Refuse what the hook cannot hold: a function may have been deployed when the platform had another device."""
+        if self._hooked:
+            try:
+                check_function(self._device, instance.function, os.environ)
+            except InvalidValue as error:
+                raise InstanceFailed(instance.id, str(error)) from None
 
     async def _spawn(self, instance: Instance) -> _Member:
         name = instance.function.name
