@@ -74,3 +74,11 @@ def test_the_cpu_has_no_driver_to_try() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: device: 'cpu' is not allowed; allowed: standin")
+
+
+def test_what_cannot_be_preloaded_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("not a library")
+    ended = subprocess.run([*VERB, "--preload", str(text)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == f"error: --preload: '{text}' is not allowed; allowed: a shared library\n"

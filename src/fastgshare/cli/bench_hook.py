@@ -25,11 +25,7 @@ _START: Final = "startup_"
 
 
 @click.command()
-@click.option(
-    "--preload",
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    help="Measure this library instead of our own hook.",
-)
+@options.preload
 @click.option(
     "--rounds",
     type=click.IntRange(1, 1000),

@@ -45,11 +45,7 @@ def _device(context: click.Context, parameter: click.Parameter, text: str) -> De
     metavar="DEVICE",
     help="Where the programs run: standin[:sms=132,mem=80GiB], a stand-in for a GPU, or cuda:N.",
 )
-@click.option(
-    "--preload",
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    help="Judge this library instead of our own hook.",
-)
+@options.preload
 @click.option(
     "--topic",
     "topics",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from fastgshare.cli.gateways import Gateway
+from fastgshare.domain.errors import InvalidValue
 
 DEFAULT_GATEWAY: Final = "http://127.0.0.1:8080"
 
@@ -51,4 +53,20 @@ timeout_s = click.option(
     show_default=True,
     metavar="SECONDS",
     help="How long to wait until instances are ready.",
+)
+
+
+def _library(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """What the dynamic linker could preload; it would ignore anything else, with a line for every program."""
+    if path is not None and not path.read_bytes()[:4] == b"\x7fELF":
+        raise InvalidValue("--preload", str(path), "a shared library")
+    return path
+
+
+preload = click.option(
+    "--preload",
+    callback=_library,
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    metavar="LIBRARY",
+    help="On trial: this library instead of our own hook.",
 )
