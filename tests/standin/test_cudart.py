@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.standin.compilers import compile_cuda
-from tests.standin.programs import GIB, environment, run
+from tests.standin.compilers import compile_cuda, toolkit
+from tests.standin.programs import GIB, environment, run, run_python
 
 from fastgshare.native import library
 
@@ -72,3 +73,17 @@ def test_devices_that_are_not_visible_are_not_there(probe: Path) -> None:
     )
     assert done.returncode == 1
     assert "cudaErrorNoDevice" in done.stdout
+
+
+def test_every_function_that_the_header_declares_is_there() -> None:
+    header = (toolkit() / "include" / "cuda_runtime_api.h").read_text()
+    names = set(re.findall(r"CUDARTAPI\s+(cuda\w+)\(", header))
+    assert len(names) > 280
+    source = f"""
+        import ctypes
+        runtime = ctypes.CDLL("libcudart.so.13")
+        print(*[name for name in {sorted(names)} if not hasattr(runtime, name)])
+        not_supported = 801
+        print(runtime.cudaGetExportTable(None, None) == runtime.cudaGetLastError() == not_supported)
+        """
+    assert run_python(source, "") == ["", "True"]
