@@ -68,7 +68,9 @@ void read_plan(fg_gate* g) {
       old.slot_start_ns != g->plan.slot_start_ns || old.slot_end_ns != g->plan.slot_end_ns) {
     uint64_t now = now_ns();
     g->cycle = cycle_at(g, now);
-    g->cycle_own_ns = g->cycle_loan_ns = 0;
+    // Nothing is owed for a part of a slot that lies before this timetable.
+    g->cycle_own_ns = least(now - cycle_start(g, g->cycle), slot_length(g));
+    g->cycle_loan_ns = 0;
     g->window = window_at(g, now);
     g->window_used_ns = 0;
   }
