@@ -20,6 +20,7 @@ from fastgshare.cluster.rooms import find_room
 from fastgshare.cluster.signals import Notices
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, InvalidValue
+from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.manager.environments import environment
 from fastgshare.manager.visits import Visit
@@ -86,8 +87,7 @@ class Stay:
         path = find_program(self._order.command[0], self._env)
         share = self._enforceable()
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what it starts and leaves stays below us
-        with self._home.locked():
-            notices, guest = self._enter(path, share)
+        notices, guest = self._enter(path, share)
         status = self._see_to(guest, notices)
         with self._home.locked():
             self._leave(guest, status)
@@ -108,13 +108,27 @@ class Stay:
     # --- coming ------------------------------------------------------------------------------------------------------
 
     def _enter(self, path: str, share: Share) -> tuple[Notices, Guest]:
-        """Find room, start the program, have it admitted, let it go: under the home's lock."""
-        order, home, before = self._order, self._home, self._home.guests()
-        device = home.device() or order.device
-        if taken := [guest for guest in before if guest.name == order.name]:
+        """Find room and take it; anew, if others came or went in between: a search may be long and locks nobody out."""
+        while True:
+            before = self._home.guests()
+            device = self._home.device() or self._order.device
+            rects = self._room(device, share, before)
+            with self._home.locked():
+                if self._home.guests() == before:
+                    return self._take(path, share, device, before, rects)
+
+    def _room(self, device: Device, share: Share, guests: Sequence[Guest]) -> dict[str, Rect]:
+        name = self._order.name
+        if taken := [guest for guest in guests if guest.name == name]:
             allowed = f"one that no program on device {device.id} has; process {taken[0].pid} has it"
-            raise InvalidValue("name", order.name, allowed)
-        rects = find_room(device, before, order.name, share)
+            raise InvalidValue("name", name, allowed)
+        return find_room(device, guests, name, share)
+
+    def _take(
+        self, path: str, share: Share, device: Device, before: Sequence[Guest], rects: Mapping[str, Rect]
+    ) -> tuple[Notices, Guest]:
+        """Start the program, have it admitted, let it go: under the home's lock."""
+        order = self._order
         notices = Notices()
         launch = self._launch(path, device, share, notices)
         guest = Guest(
