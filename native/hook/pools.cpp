@@ -25,8 +25,10 @@ uint8_t number_of(Same same, const Pool& fresh) {
     if (same(pools[i])) return static_cast<uint8_t>(i);
     if (unused == 0 && pools[i].source == Source::kNone) unused = i;
   }
-  if (unused == 0 && known < kPools) unused = known++;
+  bool is_new = unused == 0 && known < kPools;
+  if (is_new) unused = known;
   if (unused != 0) pools[unused] = fresh;
+  if (is_new) __atomic_store_n(&known, known + 1, __ATOMIC_RELEASE);
   return static_cast<uint8_t>(unused);
 }
 
@@ -133,7 +135,7 @@ void give_back_to_pool(uint8_t number, uint64_t bytes) {
 }
 
 void settle_pools(bool trims) {
-  int count = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  int count = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
   for (int i = 1; i < count; ++i) settle(&pools[i], trims);
 }
 

@@ -26,8 +26,10 @@ def environment(settings: str, more: Mapping[str, str] | None = None) -> dict[st
     return {**kept, "LD_LIBRARY_PATH": str(LIBRARIES), "FASTGSHARE_STANDIN": settings, **(more or {})}
 
 
-def run(command: Sequence[str | Path], settings: str, more: Mapping[str, str] | None = None) -> str:
-    """Output of a program that must end well within a minute."""
+def run(
+    command: Sequence[str | Path], settings: str, more: Mapping[str, str] | None = None, *, complains: str = ""
+) -> str:
+    """Output of a program that must end well within a minute. complains: all that it says on standard error."""
     done = subprocess.run(
         [str(word) for word in command],
         env=environment(settings, more),
@@ -37,18 +39,21 @@ def run(command: Sequence[str | Path], settings: str, more: Mapping[str, str] | 
         check=False,
     )
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert done.stderr == "", done.stderr
+    assert done.stderr == complains, done.stderr
     return done.stdout
 
 
-def run_python(source: str, settings: str, more: Mapping[str, str] | None = None) -> list[str]:
+def run_python(source: str, settings: str, more: Mapping[str, str] | None = None, *, complains: str = "") -> list[str]:
     """Lines that a Python program prints."""
-    return run([sys.executable, "-c", textwrap.dedent(source)], settings, more).splitlines()
+    return run([sys.executable, "-c", textwrap.dedent(source)], settings, more, complains=complains).splitlines()
 
 
-def on_driver(source: str, settings: str = "", more: Mapping[str, str] | None = None) -> list[str]:
+def on_driver(
+    source: str, settings: str = "", more: Mapping[str, str] | None = None, *, complains: str = ""
+) -> list[str]:
     """Lines that a program prints that begins with everything of tests.standin.calls."""
-    return run_python("from tests.standin.calls import *\n" + textwrap.dedent(source), settings, more)
+    whole = "from tests.standin.calls import *\n" + textwrap.dedent(source)
+    return run_python(whole, settings, more, complains=complains)
 
 
 class _Config(ctypes.Structure):
