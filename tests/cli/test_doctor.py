@@ -67,7 +67,7 @@ def test_slow_clocks_and_few_files_are_pointed_out(machine: Machine) -> None:
     assert "ulimit -n" in said
 
 
-def test_a_gpu_is_found_but_not_used(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_found_and_mps_caps_its_sms(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
     driver = tmp_path / "proc/driver/nvidia"
     (driver / "gpus" / "0000:01:00.0").mkdir(parents=True)
@@ -78,7 +78,16 @@ def test_a_gpu_is_found_but_not_used(machine: Machine, tmp_path: Path, monkeypat
     found = Machine.here(tmp_path).nvidia
     assert (found.driver, found.devices, found.mps) == ("580.65.06", ("NVIDIA H100",), True)
     said = next(m for m in mechanisms(replace(machine, nvidia=found)) if m.name == "NVIDIA MPS")
-    assert "MPS runs" in said.because
+    assert ("MPS runs" in said.because, said.guarantee) == (True, Guarantee.CAP)
+    without = next(m for m in mechanisms(replace(machine, nvidia=replace(found, mps=False))) if m.name == "NVIDIA MPS")
+    assert (without.guarantee, "nvidia-cuda-mps-control" in without.advice) == (Guarantee.NONE, True)
+
+
+def test_the_hook_and_the_standin_are_named_or_missed(machine: Machine, run: Run) -> None:
+    assert "stand-in (not a GPU)" in run("doctor").stdout
+    assert by_name(machine)["CUDA hook"] == Guarantee.CAP
+    missing = replace(machine, interposers=replace(machine.interposers, hook=""))
+    assert by_name(missing)["CUDA hook"] == Guarantee.NONE
 
 
 def test_cores_that_are_one_physical_core_are_found(tmp_path: Path) -> None:

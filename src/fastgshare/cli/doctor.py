@@ -67,6 +67,8 @@ def _facts(machine: Machine) -> Iterator[tuple[str, str]]:
     yield "time", f"clock source {kernel.clock_source or 'unknown'}, timer slack {kernel.timer_slack_ns / 1000:g} us"
     yield "/dev/shm", _gib(kernel.shm_bytes) + " free" if kernel.shm_bytes else "none"
     yield "NVIDIA", _nvidia(machine)
+    found = machine.interposers
+    yield "for GPUs", f"hook: {found.hook or 'not built'}; stand-in (not a GPU): {found.standin or 'not built'}"
 
 
 def _nvidia(machine: Machine) -> str:

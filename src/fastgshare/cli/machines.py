@@ -14,7 +14,9 @@ from typing import Final
 from fastgshare import __version__
 from fastgshare.cluster.cgroups import CONTROLLERS, Cgroups
 from fastgshare.cluster.devices import cpu_device, machine_bytes
+from fastgshare.cluster.gpus import mps_runs
 from fastgshare.domain.errors import NotFound
+from fastgshare.manager.environments import HOOK, STANDIN_DRIVER
 
 _CAP_SYS_NICE: Final = 23
 _PR_GET_TIMERSLACK: Final = 30
@@ -96,6 +98,14 @@ class Nvidia:
 
 
 @dataclass(frozen=True, slots=True)
+class Interposers:
+    """The library that holds programs to their share of a GPU, and the stand-in for one: paths, "" if not built."""
+
+    hook: str
+    standin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """All of it. limits: soft and hard bound of every resource limit that matters, None for none."""
 
@@ -107,6 +117,7 @@ class Machine:
     native: Native
     kernel: Kernel
     nvidia: Nvidia
+    interposers: Interposers
 
     @classmethod
     def here(cls, root: Path = Path("/")) -> Machine:
@@ -121,6 +132,7 @@ class Machine:
             native=_native(),
             kernel=_kernel(root),
             nvidia=_nvidia(root),
+            interposers=Interposers(_library(HOOK), _library(STANDIN_DRIVER)),
         )
 
 
@@ -179,6 +191,15 @@ def _native() -> Native:
     return Native(path, __version__, "")
 
 
+def _library(name: str) -> str:
+    from fastgshare import native
+
+    try:
+        return str(native.library(name))
+    except NotFound:
+        return ""
+
+
 def _kernel(root: Path) -> Kernel:
     shm = root / "dev/shm"
     usage = os.statvfs(shm) if shm.is_dir() else None
@@ -217,9 +238,8 @@ def _nvidia(root: Path) -> Nvidia:
         for line in _lines(path)
         if line.startswith("Model")
     )
-    pipes = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", root / _MPS_PIPES))
     driver = next((word for word in version if word[:1].isdigit()), "")
-    return Nvidia(driver, tuple(models), (pipes / "control").exists())
+    return Nvidia(driver, tuple(models), mps_runs({"CUDA_MPS_PIPE_DIRECTORY": str(root / _MPS_PIPES), **os.environ}))
 
 
 def _lines(path: Path) -> list[str]:

@@ -51,6 +51,7 @@ def mechanisms(machine: Machine) -> list[Mechanism]:
         _data_limit(),
         _memory_groups(machine),
         _no_leftovers(machine),
+        _hook(machine),
         _mps(machine),
     ]
 
@@ -135,10 +136,25 @@ def _no_leftovers(machine: Machine) -> Mechanism:
     return Mechanism(name, shares, Guarantee.CAP, because)
 
 
+def _hook(machine: Machine) -> Mechanism:
+    name, shares = "CUDA hook", "time and memory on a GPU"
+    if not machine.interposers.hook:
+        because = "its library was not built; install fastgshare again (pip install .)"
+        return Mechanism(name, shares, Guarantee.NONE, because, needed=False)
+    devices = ["GPUs"] if machine.nvidia.driver else []
+    devices += ["the stand-in for a GPU"] if machine.interposers.standin else []
+    because = f"preloaded by run and up on {' and '.join(devices) or 'GPUs (none here)'}: launches wait for tokens, "
+    because += "allocations end at the cap"
+    return Mechanism(name, shares, Guarantee.CAP, because, needed=False)
+
+
 def _mps(machine: Machine) -> Mechanism:
     name, shares = "NVIDIA MPS", "space on a GPU"
     if not machine.nvidia.driver:
         return Mechanism(name, shares, Guarantee.NONE, "no NVIDIA driver was found", needed=False)
-    state = "runs" if machine.nvidia.mps else "does not run"
-    because = f"driver {machine.nvidia.driver} is there and MPS {state}, but this version drives the CPU only"
-    return Mechanism(name, shares, Guarantee.NONE, because, needed=False)
+    there = f"driver {machine.nvidia.driver} is there and MPS"
+    if machine.nvidia.mps:
+        because = f"{there} runs: a process gets no more SMs than its share, fixed when it starts"
+        return Mechanism(name, shares, Guarantee.CAP, because, needed=False)
+    because = f"{there} does not run: programs on a GPU take turns on all of its SMs"
+    return Mechanism(name, shares, Guarantee.NONE, because, "start it: nvidia-cuda-mps-control -d", needed=False)

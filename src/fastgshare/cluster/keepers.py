@@ -105,8 +105,9 @@ def _start(home: Home, device: Device, env: Mapping[str, str]) -> bool:
         os.close(log)
     assert process.stdout is not None
     with process.stdout as output:
-        serves = b"ready" in output.readline()
+        serves = bool(select.select([output], [], [], _START_S)[0]) and b"ready" in output.readline()
     if not serves:
+        process.kill()
         with suppress(ChildProcessError):
             process.wait()
     return serves
