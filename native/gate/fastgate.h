@@ -66,6 +66,10 @@ FG_API int fg_valid(const fg_gate* gate);
 // Sleeps while the token is valid: work that can stop at any moment, but does nothing.
 FG_API void fg_hold(fg_gate* gate);
 
+// So much of the present hold was lost: the device idled although there was work, for who had to be woken. In
+// the own slot it does not count as received.
+FG_API void fg_excuse(fg_gate* gate, uint64_t idle_ns);
+
 FG_API void fg_report_burst(fg_gate* gate, uint64_t burst_ns);
 FG_API uint64_t fg_expiry_ns(const fg_gate* gate);
 FG_API uint64_t fg_latency_ns(const fg_gate* gate);

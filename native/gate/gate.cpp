@@ -261,6 +261,11 @@ void fg_hold(fg_gate* g) {
   while (fg_valid(g)) wait_for_plan(g, g->expiry_ns);
 }
 
+void fg_excuse(fg_gate* g, uint64_t idle_ns) {
+  charge(g, now_ns());
+  if (g->holding && !g->loan) g->cycle_own_ns -= least(g->cycle_own_ns, idle_ns);
+}
+
 void fg_report_burst(fg_gate* g, uint64_t burst_ns) {
   Page* page = g->map.page;
   if (burst_ns > page->longest_burst_ns) store(&page->longest_burst_ns, burst_ns);

@@ -20,11 +20,12 @@ namespace fasthook {
 namespace {
 
 constexpr uint64_t kForever = ~0ULL;
-constexpr uint64_t kSliceNs = 1'000'000;  // a lane looks anew after so much work
-constexpr uint64_t kDepthNs = 3'000'000;  // so much may be waiting on a stream
-constexpr uint64_t kTickNs = 1'000'000;   // at most so often a lane is stopped to measure a launch
-constexpr uint64_t kIdleNs = 500'000;     // a token goes back when there was no work for so long
-constexpr uint64_t kGlanceNs = 30'000;    // looking more often costs more than it brings
+constexpr uint64_t kSliceNs = 1'000'000;        // a lane looks anew after so much work
+constexpr uint64_t kDepthNs = 3'000'000;        // so much may be waiting on a stream
+constexpr uint64_t kTickNs = 1'000'000;         // at most so often a lane is stopped to measure a launch
+constexpr uint64_t kIdleNs = 500'000;           // a token goes back when there was no work for so long
+constexpr uint64_t kGlanceNs = 30'000;          // looking more often costs more than it brings
+constexpr uint64_t kMostExcusedNs = 1'000'000;  // of one hold
 constexpr uint64_t kPatienceNs = 100'000'000;
 constexpr uint64_t kOpenTimeoutNs = 5'000'000'000;
 CUstream const kNoStream = reinterpret_cast<CUstream>(~0ULL);
@@ -38,8 +39,10 @@ struct Pace {
   fg_gate* gate = nullptr;
   State state = State::kReleased;
   uint64_t expiry_ns = 0;
-  uint64_t single_ns = 0;  // one launch of that length may pass although it ends later
-  uint64_t active_ns = 0;  // when there was work last
+  uint64_t single_ns = 0;      // one launch of that length may pass although it ends later
+  uint64_t active_ns = 0;      // when there was work last
+  uint64_t idle_since_ns = 0;  // the device has idled since then although a lane waits; 0: it does not
+  uint64_t idle_ns = 0;        // how much of the present hold it did so
   uint64_t tick_ns = 0;
   uint64_t reported_ns = 0;  // longest launch that the daemon knows of
   uint32_t bell = 0;         // the pacer sleeps on it
@@ -85,12 +88,18 @@ void wake_lanes() {
 // --- what lies ahead
 // ---------------------------------------------------------------------------------------------------
 
+void end_idling(uint64_t now) {
+  if (pace.idle_since_ns != 0 && now > pace.idle_since_ns) pace.idle_ns += now - pace.idle_since_ns;
+  pace.idle_since_ns = 0;
+}
+
 void book(Lane* lane, uint64_t now) {
   uint64_t launched = __atomic_load_n(&lane->launched_ns, __ATOMIC_ACQUIRE) & ~kBusy;
   if (launched == lane->booked_ns) return;
   if (lane->queue != nullptr) book_launch(lane->queue, launched - lane->booked_ns, now);
   lane->booked_ns = launched;
   pace.active_ns = now;
+  end_idling(now);
 }
 
 // Takes what credit a lane has left. One launch may be passing this moment.
@@ -155,10 +164,20 @@ bool all_idle() {
   return idle;
 }
 
+// When the last of all that was launched finished, by estimate.
+uint64_t finished_at(uint64_t now) {
+  uint64_t latest = 0;
+  for_each_queue([&](Queue* queue) {
+    if (queue->progress_at_ns > latest) latest = queue->progress_at_ns;
+  });
+  return latest != 0 && latest < now ? latest : now;
+}
+
 void look_at_all(uint64_t now) {
   for_each_queue([&](Queue* queue) {
     if (queue->count > 0 && look_at(queue, now)) pace.active_ns = now;
   });
+  if (pace.idle_since_ns == 0 && least_wanted() != 0 && all_idle()) pace.idle_since_ns = finished_at(now);
   if (longest_measured_ns() <= pace.reported_ns) return;
   pace.reported_ns = longest_measured_ns();
   fg_report_burst(pace.gate, pace.reported_ns);
@@ -172,6 +191,8 @@ void opened() {
   pace.expiry_ns = fg_expiry_ns(pace.gate);
   pace.single_ns = 0;
   pace.active_ns = now_ns();
+  pace.idle_ns = 0;
+  pace.idle_since_ns = least_wanted() != 0 ? pace.active_ns : 0;
 }
 
 void give_up(const char* reason) {
@@ -245,6 +266,8 @@ void close_and_release() {
   drain();
   settle_memory(false);  // what was freed behind that work is free now
   uint64_t wanted = least_wanted();
+  end_idling(now_ns());
+  fg_excuse(pace.gate, pace.idle_ns < kMostExcusedNs ? pace.idle_ns : kMostExcusedNs);
   if (wanted != 0 && fg_continue(pace.gate, wanted) == FG_OK) {
     opened();
   } else {
