@@ -25,21 +25,20 @@ _REQUESTED, _LIMIT, _RESIZED = 0.2, 0.5, 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """Words for a saturating program, its longest burst in seconds, and the error that is allowed over long times."""
+    """Words for a saturating program, and its longest burst in seconds."""
 
     words: tuple[str, ...]
     longest_s: float
-    tolerance: float = _TOLERANCE
 
     def allowed(self, seconds: float) -> float:
         """The error that is allowed over a time: one burst, if that is more."""
-        return max(self.tolerance, self.longest_s / seconds)
+        return max(_TOLERANCE, self.longest_s / seconds)
 
 
-def _kernels(*lengths_ms: float, own: bool = True, tolerance: float = _TOLERANCE) -> _Load:
+def _kernels(*lengths_ms: float, own: bool = True) -> _Load:
     """Kernels of these lengths in turn; own: each length a kernel of its own, else all of them one."""
     lengths = "bursts=" + ",".join(str(round(1e6 * ms)) for ms in lengths_ms)
-    return _Load((lengths, f"kernels={len(lengths_ms) if own else 1}"), max(lengths_ms) / 1e3, tolerance)
+    return _Load((lengths, f"kernels={len(lengths_ms) if own else 1}"), max(lengths_ms) / 1e3)
 
 
 _LOADS: Final = {
@@ -48,8 +47,7 @@ _LOADS: Final = {
     "2 ms kernels": _kernels(2),
     "5 ms kernels": _kernels(5),
     "kernels of 0.1, 0.5, 2 and 5 ms": _kernels(*_MIX_MS),
-    # Nobody can tell how long its next launch takes: more of the slots' ends is left or overrun.
-    "one kernel, of 0.1, 0.5, 2 and 5 ms in turn": _kernels(*_MIX_MS, own=False, tolerance=0.02),
+    "one kernel, of 0.1, 0.5, 2 and 5 ms in turn": _kernels(*_MIX_MS, own=False),
     "graphs of 10 kernels of 0.3 ms": _Load(("launch=cuGraphLaunch", "bursts=3000000", "graph_kernels=10"), 0.003),
 }
 _NEIGHBOURS: Final = {0.2: _kernels(0.5), 0.3: _kernels(2), 0.4: _kernels(*_MIX_MS)}
