@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from fastgshare.conformance.gating import NOT_SUPPORTED
-from fastgshare.conformance.ground import Ground, Line, Probe, capped, slices
+from fastgshare.conformance.ground import Ground, Line, Probe, capped
 from fastgshare.conformance.rows import Row, judged, not_applicable
-from fastgshare.conformance.ways import BEYOND_PRELOAD, WAYS
+from fastgshare.conformance.ways import BEYOND_PRELOAD, try_each
 
 CALLS: Final = (
     "cuMemAlloc",
@@ -31,28 +31,12 @@ CALLS: Final = (
 CAP_BYTES: Final = 128 * 2**20  # less than the old calls can reach, which have 32 bits
 OUT_OF_MEMORY: Final = 2
 _PARTS: Final = 8  # of the cap in a block; the probes know it too
-_AT_ONCE: Final = 7
 
 
 async def rows(ground: Ground) -> list[Row]:
     """A row for each call and way: eighths of the cap are taken until one is refused, all are given back, thrice."""
-    found: list[Row] = []
-    ways = list(WAYS)
-    for first in range(0, len(ways), _AT_ONCE):
-        batch = ways[first : first + _AT_ONCE]
-        places = [capped(CAP_BYTES, sm, at) for sm, at in slices(_AT_ONCE)]
-        runs = [(place, (way, "allocations", f"cap={CAP_BYTES}")) for place, way in zip(places, batch, strict=False)]
-        for way, probe in zip(batch, await ground.side_by_side(runs), strict=True):
-            found += _of_way(way, probe)
-    return found
-
-
-def _of_way(way: str, probe: Probe) -> list[Row]:
-    names = [(call, f"allocation: {call} found by {WAYS[way]}") for call in CALLS]
-    if probe.lines and probe.lines[0].get("status") == "no way":
-        return [not_applicable(name, str(probe.lines[0]["why"])) for _, name in names]
-    lines = {str(line.get("name")): line for line in probe.lines}
-    return [_of_call(way, name, lines.get(call), probe) for call, name in names]
+    words = ("allocations", f"cap={CAP_BYTES}")
+    return await try_each(ground, "allocation", CALLS, words, lambda sm, at: capped(CAP_BYTES, sm, at), _of_call)
 
 
 def _of_call(way: str, name: str, line: Line | None, probe: Probe) -> Row:

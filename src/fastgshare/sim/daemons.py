@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import heapq
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from typing import Final
@@ -56,7 +57,7 @@ def open_gate(memory: DeviceMemory, index: int) -> int:
     return int(library().fg_virtual_open(memory.board_address, pages, index))
 
 
-class VirtualDaemon:
+class VirtualDaemon(ABC):
     """The daemon of one device, its clock, and a queue of what happens next. Who sits on the device is for heirs.
 
     One clock for all gates of a process: use one after the other, not two at once.
@@ -140,6 +141,6 @@ class VirtualDaemon:
             self.table.look(self.now_ns)
             self._wake_all()
 
+    @abstractmethod
     def _wake_all(self) -> None:
         """Have everybody that waits look again: the plan may have changed, or a token has come back."""
-        raise NotImplementedError
