@@ -54,7 +54,7 @@ async def _taken_back(daemon: NodeDaemon, former_pid: int) -> None:
 
 async def measure(kills: int, directory: Path) -> dict[str, float]:
     """Kill the daemon so many times."""
-    daemon = NodeDaemon(ABSTRACT, directory, window_s=0.04)
+    daemon = NodeDaemon([ABSTRACT], directory, window_s=0.04)
     await daemon.start()
     processes = []
     logs = [directory / f"i{i}.holds" for i in range(_INSTANCES)]

@@ -35,7 +35,7 @@ def build(directory: Path) -> Path:
 async def measure(directory: Path, rounds: int) -> dict[str, Any]:
     """Run the program as the only instance of a device, whose token is valid for as long as a window."""
     program = await asyncio.to_thread(build, directory)
-    daemon = NodeDaemon(ABSTRACT, directory / "node", window_s=_WINDOW_S)
+    daemon = NodeDaemon([ABSTRACT], directory / "node", window_s=_WINDOW_S)
     await daemon.start()
     try:
         process = await asyncio.create_subprocess_exec(

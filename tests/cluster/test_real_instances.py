@@ -51,7 +51,7 @@ def code(tmp_path: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def machine(directory: Path) -> AsyncIterator[tuple[LocalCluster, NodeDaemon]]:
-    daemon = NodeDaemon(DEVICE, directory / "node")
+    daemon = NodeDaemon([DEVICE], directory / "node")
     await daemon.start()
     try:
         async with asyncio.timeout(100), LocalCluster(DEVICE, daemon=daemon) as cluster:

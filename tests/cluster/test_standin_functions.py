@@ -127,7 +127,7 @@ def test_a_model_that_computes_on_the_cpu_is_refused(host: Host, tmp_path: Path)
 
 async def test_what_was_deployed_on_another_device_is_refused_too(tmp_path: Path) -> None:
     device = find_device(parse_device("standin"), {})
-    daemon = NodeDaemon(device, tmp_path / "node")
+    daemon = NodeDaemon([device], tmp_path / "node")
     function = Function("net", Share(40, 0.4, 0.4), model=str(tmp_path / "m.onnx"))
     async with LocalCluster(device, daemon=daemon) as cluster:
         with pytest.raises(InstanceFailed, match="models compute on the CPU"):

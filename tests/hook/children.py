@@ -87,7 +87,7 @@ class Holder:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.daemon = NodeDaemon(device, folder)
+        self.daemon = NodeDaemon([device], folder)
         self._await(self.daemon.start())
         self._admitted = 0
 

@@ -51,7 +51,7 @@ class Node:
     """A daemon and workers, all of which end with the test."""
 
     def __init__(self, directory: Path, device: Device = ABSTRACT) -> None:
-        self.daemon = NodeDaemon(device, directory)
+        self.daemon = NodeDaemon([device], directory)
         self.directory = directory
         self.workers: list[Worker] = []
 

@@ -107,7 +107,7 @@ class Family:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.daemon = NodeDaemon(GPU, folder / "daemon")
+        self.daemon = NodeDaemon([GPU], folder / "daemon")
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self, program: str, *arguments: object) -> asyncio.subprocess.Process:

@@ -31,7 +31,7 @@ async def test_an_instance_computes_under_tokens_on_its_cores(
     cores = tuple(sorted(os.sched_getaffinity(0)))
     share = Share(100 / len(cores), 0.5, 1.0)
     rect = Rect(sm_offset=0.0, quota_offset=0.0, sm=share.sm_partition, quota=0.5)
-    daemon = NodeDaemon(Device("cpu", DeviceKind.CPU, len(cores), sm_ids=cores), tmp_path / "daemon")
+    daemon = NodeDaemon([Device("cpu", DeviceKind.CPU, len(cores), sm_ids=cores)], tmp_path / "daemon")
     await daemon.start()
     try:
         with running() as instance:

@@ -52,6 +52,7 @@ def functions(draw: st.DrawFn) -> Function:
         queue_size=draw(st.integers(1, 1_000_000)),
         timeout_s=draw(st.floats(1e-9, 3600)),
         burst_s=draw(st.floats(0, 60)),
+        trust_group=draw(names),
         env=draw(mappings),
         labels=draw(mappings),
         annotations=draw(mappings),

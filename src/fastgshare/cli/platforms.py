@@ -120,7 +120,7 @@ async def running_platform(
     """
     node = directory / "node"
     device, clock = device or cpu_device(), MonotonicClock()
-    daemon = NodeDaemon(device, node, window_s=window_s)
+    daemon = NodeDaemon([device], node, window_s=window_s)
     _check_socket_path(directory, daemon.socket_path)
     with StateLock(directory), closing(_store(directory / "functions.sqlite")) as store:
         async with (

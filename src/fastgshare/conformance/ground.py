@@ -108,7 +108,7 @@ class Ground:
         self.device = device
         self.directory = directory
         self.preload = preload
-        self.daemon = NodeDaemon(device, directory)
+        self.daemon = NodeDaemon([device], directory)
         self._numbers = count(1)
         self._probes: list[Probe] = []
 

@@ -31,6 +31,8 @@ class Device:
     abstract device.
     mem_bytes: memory in bytes; 0 where it is not counted (abstract device).
     sm_ids: for the CPU, the logical core number behind every SM index, in order; else empty.
+    type: what it is sold as, "" where nobody said; what was measured on one device holds for others of its type.
+    steps: columns of its grid; 0: as its kind has them. A GPU that nothing divides has one.
     """
 
     id: str
@@ -38,11 +40,20 @@ class Device:
     sm_count: int
     mem_bytes: int = 0
     sm_ids: tuple[int, ...] = ()
+    type: str = ""
+    steps: int = 0
 
     @property
     def sm_steps(self) -> int:
         """How many steps of SMs shares may choose from: the grid's columns."""
+        if self.steps:
+            return self.steps
         return PERCENT_STEPS if self.kind in (DeviceKind.GPU, DeviceKind.STANDIN) else self.sm_count
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether processes of different trust groups can only take turns on it: two MPS servers never overlap."""
+        return self.kind in (DeviceKind.GPU, DeviceKind.STANDIN)
 
     @property
     def sm_step(self) -> float:

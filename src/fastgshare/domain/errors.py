@@ -47,5 +47,9 @@ class DaemonUnavailable(FastGShareError):
     """The node daemon does not answer."""
 
 
+class PartitionerUnavailable(FastGShareError):
+    """A device's SMs cannot be divided: what divides them does not start or does not answer."""
+
+
 class WireError(FastGShareError):
     """Bytes from a peer do not follow the protocol; the connection is to be closed."""

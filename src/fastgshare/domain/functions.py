@@ -12,6 +12,7 @@ from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.shares import Share
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9_]{0,61}[a-zA-Z0-9])?")
+DEFAULT_GROUP: Final = "default"
 _EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -68,6 +69,8 @@ class Function:
     queue_size: requests that may wait; beyond it they are refused (429).
     timeout_s: deadline of a request that brings none.
     burst_s: longest unit of device work if known beforehand; 0: measured when an instance starts.
+    trust_group: who it shares a fault with: where the work of one instance can break that of others, only those of its
+    group; instances of different groups never use a GPU at the same time.
     env, labels, annotations, secrets, constraints: as OpenFaaS has them; unknown ones are kept and given back.
 
     Raises `InvalidValue` naming the field.
@@ -84,6 +87,7 @@ class Function:
     queue_size: int = 256
     timeout_s: float = 60.0
     burst_s: float = 0.0
+    trust_group: str = DEFAULT_GROUP
     env: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     labels: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
@@ -93,6 +97,9 @@ class Function:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InvalidValue("name", self.name, "1 to 63 letters, digits, '-' and '_', no '-' or '_' at its ends")
+        if not _NAME.fullmatch(self.trust_group):
+            allowed = "1 to 63 letters, digits, '-' and '_', no '-' or '_' at its ends"
+            raise InvalidValue("trust_group", self.trust_group, allowed)
         if self.model is None and self.handler is None:
             raise InvalidValue("model", None, "a model, a handler, or both")
         if not 1 <= self.queue_size <= 1_000_000:

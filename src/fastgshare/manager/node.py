@@ -33,10 +33,10 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class NodeDaemon:
-    """Starts and supervises the daemon of one device; repeats all admissions to each successor."""
+    """Starts and supervises the daemon of a node's devices; repeats all admissions to each successor."""
 
-    def __init__(self, device: Device, directory: Path, *, window_s: float | None = None) -> None:
-        self.device = device
+    def __init__(self, devices: Sequence[Device], directory: Path, *, window_s: float | None = None) -> None:
+        self.devices = tuple(devices)
         self.socket_path = directory / SOCKET_NAME
         self.restarts = 0
         self._directory = directory
@@ -88,13 +88,19 @@ class NodeDaemon:
         *,
         declared: bool = False,
         root: int = 0,
+        device_id: str = "",
+        group: str = "",
+        fatal_faults: bool = False,
     ) -> None:
         """Let a process in as an instance. rect None: no slot of its own (a set that was forced).
 
         declared: the burst is a promise, and who overruns it by more than a window is ended.
         root: a process whose descendants count as the instance's too, beside those of `pid` itself (0: none).
+        device_id: where ("": on the first device). group: its trust group. fatal_faults: it is ended once its work on
+        the device has failed for good.
         """
         admission = messages.admission(instance_id, pid, share, rect, burst_s, declared=declared, root=root)
+        admission |= {"device_id": device_id, "group": group, "fatal_faults": fatal_faults}
         await self._request({"op": "admit", **admission})
         self._admissions[instance_id] = admission
 
@@ -135,14 +141,16 @@ class NodeDaemon:
         return {name: [(a / 1e9, b / 1e9, loan) for a, b, loan in holds] for name, holds in found.items()}
 
     async def status(self) -> Mapping[str, Any]:
-        """The daemon's pid, CPU time, window (`window_s`, `epoch_ns`), device and instances; see `Visit.status`."""
+        """The daemon's pid and CPU time, its devices and its instances, by id; see `Visit.status`."""
         status: Mapping[str, Any] = await self._request({"op": "status"})
         return status
 
     # --- the process -------------------------------------------------------------------------------------------------
 
     async def _spawn(self) -> None:
-        arguments = ["--directory", str(self._directory), "--device", json.dumps(asdict(self.device))]
+        arguments = ["--directory", str(self._directory)]
+        for device in self.devices:
+            arguments += ["--device", json.dumps(asdict(device))]
         if self._fixed_window_s is not None:
             arguments += ["--window-s", str(self._fixed_window_s)]
         self._process = await asyncio.create_subprocess_exec(

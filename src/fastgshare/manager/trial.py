@@ -88,7 +88,7 @@ async def run_trial(
     kill: (id, when_s): kill -9 that instance then. Counting starts when all are registered and have found their
     place in the window. Raises `InstanceFailed` if an instance does not start, `DaemonUnavailable` without a daemon.
     """
-    daemon = NodeDaemon(ABSTRACT, directory, window_s=window_s)
+    daemon = NodeDaemon([ABSTRACT], directory, window_s=window_s)
     runs: list[_Run] = []
     try:
         await daemon.start()

@@ -56,6 +56,7 @@ def _build(function: Function) -> tuple[object, ...]:
         dict(function.env),
         function.secrets,
         function.burst_s,
+        function.trust_group,
         share.sm_partition,
         share.mem_bytes,
     )

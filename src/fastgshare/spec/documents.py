@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from fastgshare.domain.errors import InvalidValue
+from fastgshare.domain.functions import DEFAULT_GROUP
 from fastgshare.domain.units import parse_bytes
 from fastgshare.spec.numbers import number, whole
 
@@ -82,6 +83,9 @@ class FunctionDocument(_Document):
     queue_size: Whole = Field(256, description="whole number from 1 to 1000000")
     timeout_ms: Number = Field(Decimal(60000), description="milliseconds, above 0 up to 3600000")
     burst_ms: Number = Field(Decimal(0), description="milliseconds, 0 (measure it) up to 60000")
+    trust_group: str = Field(
+        DEFAULT_GROUP, description="1 to 63 letters, digits, '-' and '_', no '-' or '_' at its ends"
+    )
     env: dict[str, str] = Field({}, description=_TEXTS)
     labels: dict[str, str] = Field({}, description=_TEXTS)
     annotations: dict[str, str] = Field({}, description=_TEXTS)

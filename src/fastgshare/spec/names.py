@@ -21,6 +21,7 @@ ANNOTATIONS: Final[dict[str, Path]] = {
     "fastgshare/queue_size": ("queue_size",),
     "fastgshare/timeout_ms": ("timeout_ms",),
     "fastgshare/burst_ms": ("burst_ms",),
+    "fastgshare/trust_group": ("trust_group",),
 }
 """Annotation -> where its value stands in a function of functions.yaml."""
 

@@ -150,7 +150,7 @@ async def time_sharing(
     """Every function on the whole device in turn: same models, batches and tokens; equal quotas, idle time is lent."""
     quota = 1 / len(works)
     async with AsyncExitStack() as stack:
-        daemon = NodeDaemon(device, directory)
+        daemon = NodeDaemon([device], directory)
         stack.push_async_callback(daemon.stop)
         await daemon.start()
         contestants = []
