@@ -57,6 +57,10 @@ FG_API int fg_continue_at(fg_gate* gate, uint64_t burst_ns, uint64_t start_ns);
 // fg_continue, or else returns the token and acquires the next one.
 FG_API int fg_checkpoint(fg_gate* gate, uint64_t burst_ns, uint64_t timeout_ns);
 
+// Says that what this process does on the device has failed for good, by this error of the driver. It is told
+// the daemon, which may end the process. The first counts.
+FG_API void fg_fault(fg_gate* gate, uint32_t error);
+
 // Returns the token; `more` says that further work is waiting already.
 FG_API void fg_release(fg_gate* gate, int more);
 

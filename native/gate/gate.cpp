@@ -30,8 +30,8 @@ int claim_range(fg_gate* g, uint32_t lo, uint32_t hi) {
   for (uint64_t rest = load(&g->map.board->alive); rest; rest &= rest - 1) {
     int peer = __builtin_ctzll(rest);
     if (peer == g->map.index) continue;
-    bool sibling = g->plan.siblings >> peer & 1;  // one at a time, wherever on the device
-    auto in_the_way = [&](uint64_t theirs) { return sibling || overlap(theirs, mine); };
+    bool anywhere = (g->plan.siblings | g->plan.strangers) >> peer & 1;  // one at a time, whatever their SMs
+    auto in_the_way = [&](uint64_t theirs) { return anywhere || overlap(theirs, mine); };
     uint64_t word = load(&page_of(g->map, peer)->word);
     for (int spins = 0;
          state_of(word) == kIntent && peer > g->map.index && in_the_way(word) && spins < 20'000; ++spins) {
@@ -269,6 +269,16 @@ void fg_excuse(fg_gate* g, uint64_t idle_ns) {
 void fg_report_burst(fg_gate* g, uint64_t burst_ns) {
   Page* page = g->map.page;
   if (burst_ns > page->longest_burst_ns) store(&page->longest_burst_ns, burst_ns);
+}
+
+void fg_fault(fg_gate* g, uint32_t error) {
+  Page* page = g->map.page;
+  if (error == 0 || page->fault != 0) return;
+  {
+    PageWrite write(page);
+    store(&page->fault, error);
+  }
+  kick(g);
 }
 
 int fg_is_loan(const fg_gate* g) { return g->holding && g->loan; }

@@ -13,7 +13,7 @@ namespace fastgate {
 
 constexpr uint32_t kBoardMagic = 0x44424746;  // "FGBD"
 constexpr uint32_t kHelloMagic = 0x494c4746;  // "FGLI"
-constexpr uint16_t kVersion = 2;
+constexpr uint16_t kVersion = 3;
 constexpr int kCells = 64;
 constexpr int kLoans = 8;
 constexpr int kHolds = 256;
@@ -45,6 +45,9 @@ struct alignas(64) Cell {
   // Bit mask of the cells of the same instance's processes, this one included; 0: it is alone. One that is
   // not alive is of a process that has ended and whose account is still the latest.
   uint64_t siblings;
+  // Bit mask of the cells of other trust groups: none of them holds a token while this one does, whatever
+  // their SMs.
+  uint64_t strangers;
 };
 
 struct alignas(64) Board {
@@ -97,7 +100,7 @@ struct alignas(64) Page {
   uint64_t hold_is_loan;     // of the hold that is not in the ring yet
   uint64_t passed_until_ns;  // it will not begin a burst before then, although its slot goes on
   uint32_t awaits_pass;      // 1: it is owed time and would begin early if an owner passed
-  uint32_t reserved32;
+  uint32_t fault;  // the driver's error by which its work on the device has failed for good; 0: none
   uint64_t mem_bytes, mem_peak_bytes;  // device memory that this process has allocated
   Account account;
   uint64_t reserved[4];

@@ -11,7 +11,7 @@ constexpr uint64_t kWorthwhileNs = 100'000;  // waking up for less costs more th
 
 // Where a peer's slot lies around `now`.
 struct Occurrence {
-  bool matters = false;                              // it has a slot, on SMs that overlap ours
+  bool matters = false;                              // it has a slot in which we cannot be at work too
   uint64_t start_ns = 0, end_ns = 0, window_ns = 0;  // the latest one that has begun
   uint64_t owners = 0;                               // the processes whose slot it is, if they are several
 };
@@ -26,7 +26,8 @@ Occurrence slot_of(const fg_gate* g, int index, uint64_t now) {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if ((seq & 1) || load(&cell->seq) != seq) continue;
     uint64_t ours = pack(kHold, g->plan.sm_offset, g->plan.sm_offset + g->plan.sm);
-    if (!is_window(window) || start >= end || !overlap(theirs, ours)) return {};
+    bool apart = !overlap(theirs, ours) && !(g->plan.strangers >> index & 1);
+    if (!is_window(window) || start >= end || apart) return {};
     int64_t cycle = floor_div(static_cast<int64_t>(now - epoch - start), static_cast<int64_t>(window));
     uint64_t begin = epoch + start + static_cast<uint64_t>(cycle * static_cast<int64_t>(window));
     return {true, begin, begin + end - start, window, owners};

@@ -110,14 +110,14 @@ async def resize(ground: Ground) -> list[Row]:
     await asyncio.sleep(0.7)
     await ground.daemon.place({probe.instance_id: share(_RESIZED)})
     changed_ns = time.monotonic_ns()
-    status = await ground.daemon.status()
+    epoch_ns, window_s = await ground.daemon.window()
     await probe.finish()
     line = _whole(probe)
     names = ["resize: takes effect within a window", "resize: exact afterwards", "resize: no launch fails"]
     if line is None:
         return [judged(name, False, probe.what_went_wrong()) for name in names]
-    window_ns = round(status["window_s"] * 1e9)
-    first_ns = status["epoch_ns"] + -(-(changed_ns - status["epoch_ns"]) // window_ns) * window_ns
+    window_ns = round(window_s * 1e9)
+    first_ns = epoch_ns + -(-(changed_ns - epoch_ns) // window_ns) * window_ns
     each = fractions(spans(line), first_ns, line["until_ns"], window_ns)
     late = next((i for i, held in enumerate(each) if held >= 0.85 * _RESIZED), len(each))
     after = sum(each) / max(1, len(each))
@@ -132,7 +132,7 @@ async def resize(ground: Ground) -> list[Row]:
 
 
 async def _window_ns(ground: Ground) -> int:
-    return int(1e9 * (await ground.daemon.status())["window_s"] + 0.5)
+    return round(1e9 * (await ground.daemon.window())[1])
 
 
 def _whole(probe: Probe) -> Line | None:

@@ -37,6 +37,10 @@ class Rect:
             and other.quota_offset < self.quota_end - tolerance
         )
 
+    def coincides(self, other: Rect, tolerance: float = 1e-9) -> bool:
+        """Whether the two slots share a time, on whatever SMs."""
+        return self.quota_offset < other.quota_end - tolerance and other.quota_offset < self.quota_end - tolerance
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:

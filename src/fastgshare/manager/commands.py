@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Final, Protocol
 
 from fastgshare.domain.errors import FastGShareError, InvalidValue, WireError
 from fastgshare.domain.units import ns, seconds
 from fastgshare.manager import messages
-from fastgshare.manager.books import Books
 from fastgshare.manager.layout import Hold
 from fastgshare.manager.peers import Peer
 from fastgshare.manager.seats import Seat
+from fastgshare.manager.sites import Site
 from fastgshare.manager.timetable import Timetable
 
 _LARGEST_REPLY: Final = messages.LARGEST_MESSAGE
@@ -29,19 +29,21 @@ class Controlled(Protocol):
     """The daemon, as its commands need it."""
 
     @property
-    def table(self) -> Timetable:
-        """The timetable. Raises `FastGShareError` while a predecessor's memory is awaited."""
-
-    @property
-    def books(self) -> Books:
-        """The ledger."""
+    def sites(self) -> Sequence[Site]:
+        """All devices."""
 
     @property
     def is_taking_over(self) -> bool:
         """Whether commands have to wait for the predecessor's memory."""
 
-    def admit(self, seat: Seat) -> None:
-        """Let an instance in."""
+    def site(self, device_id: str) -> Site:
+        """A device, "" for the first. Raises `InvalidValue`."""
+
+    def site_of(self, instance_id: str) -> Site:
+        """The device of an instance. Raises `NotFound`."""
+
+    def admit(self, seat: Seat, device_id: str) -> None:
+        """Let an instance in on a device."""
 
     def remove(self, instance_id: str) -> None:
         """Take an instance off the device."""
@@ -57,8 +59,8 @@ class Commands:
             "place": self._place,
             "set_burst": self._set_burst,
             "remove": self._remove,
-            "verdict": lambda d: daemon.table.verdict(messages.text(d, "instance_id")),
-            "totals": lambda _: [asdict(entry) for entry in daemon.books.totals()],
+            "verdict": self._verdict,
+            "totals": lambda _: [asdict(entry) for site in daemon.sites for entry in site.books.totals()],
             "windows": self._windows,
             "holds": self._holds,
             "status": self._status,
@@ -88,28 +90,42 @@ class Commands:
         seat.burst_ns = ns(messages.number(document, "burst_s", messages.LONGEST_BURST_S))
         seat.declared = bool(document.get("declared"))
         seat.root = int(messages.number({"root": 0, **document}, "root", messages.LARGEST_PID))
+        seat.group = messages.optional_text(document, "group")
+        seat.fatal_faults = bool(document.get("fatal_faults"))
+        device_id = messages.optional_text(document, "device_id")
         if document.get("fits"):
-            self._daemon.table.check_fits({seat.instance_id: (share, rect)})
-        self._daemon.admit(seat)
+            change = {seat.instance_id: (share, rect)}
+            self._daemon.site(device_id).table.check_fits(change, {seat.instance_id: seat.group})
+        self._daemon.admit(seat, device_id)
 
     def _place(self, document: Document) -> None:
         changes = document.get("changes")
         if not isinstance(changes, dict):
             raise InvalidValue("changes", changes, "an object of instance ids")
         parsed = {name: messages.parse_share(change) for name, change in changes.items()}
-        if document.get("fits"):
-            self._daemon.table.check_fits(parsed)
-        self._daemon.table.place(parsed, time.monotonic_ns())
+        sites = {name: self._daemon.site_of(name) for name in parsed}
+        by_site = {site: {n: parsed[n] for n, at in sites.items() if at is site} for site in set(sites.values())}
+        for site, changed in by_site.items() if document.get("fits") else ():
+            site.table.check_fits(changed)
+        for site, changed in by_site.items():
+            site.table.place(changed, time.monotonic_ns())
 
     def _set_burst(self, document: Document) -> None:
         burst_ns = ns(messages.number(document, "burst_s", messages.LONGEST_BURST_S))
-        self._daemon.table.set_burst(messages.text(document, "instance_id"), burst_ns, time.monotonic_ns())
+        name = messages.text(document, "instance_id")
+        self._daemon.site_of(name).table.set_burst(name, burst_ns, time.monotonic_ns())
+
+    def _verdict(self, document: Document) -> str:
+        name = messages.text(document, "instance_id")
+        return next((verdict for site in self._daemon.sites if (verdict := site.table.verdict(name))), "")
 
     def _remove(self, document: Document) -> None:
         self._daemon.remove(messages.text(document, "instance_id"))
 
     def _windows(self, document: Document) -> list[Document]:
-        entries = self._daemon.books.recent(int(messages.number(document, "last", _LARGEST_WINDOWS)))
+        last = int(messages.number(document, "last", _LARGEST_WINDOWS))
+        kept = [entry for site in self._daemon.sites for entry in site.books.recent(last)]
+        entries = sorted(kept, key=lambda entry: entry.window_start_s)
         found: list[Document] = []
         size = 0
         for entry in reversed(entries):
@@ -121,25 +137,31 @@ class Commands:
 
     def _holds(self, document: Document) -> dict[str, list[tuple[int, int, bool]]]:
         """The last holds of each instance, as many as fit a message."""
-        table = self._daemon.table
-        members = [member for seat in table.seats.values() for member in seat.members]
+        tables = [site.table for site in self._daemon.sites]
+        members = [(table, member) for table in tables for seat in table.seats.values() for member in seat.members]
         most = max(1, min(64, _HOLDS_IN_ALL // max(1, len(members))))
-        found: dict[str, list[Hold]] = {name: [] for name in table.seats}
-        for member in members:
+        found: dict[str, list[Hold]] = {name: [] for table in tables for name in table.seats}
+        for table, member in members:
             head = table.memory.page(member.index)
             found[member.seat.instance_id] += table.memory.holds(member.index, head, 0)[-most:] if head else []
         return {name: [(h.start_ns, h.end_ns, h.loan) for h in sorted(holds)] for name, holds in found.items()}
 
     def _status(self, document: Document) -> Document:
-        table = self._daemon.table
+        instances = {
+            seat.instance_id: self._describe(site.table, seat)
+            for site in self._daemon.sites
+            for seat in site.table.seats.values()
+        }
+        devices = {site.device.id: self._describe_device(site) for site in self._daemon.sites}
+        return {"pid": os.getpid(), "cpu_s": time.process_time(), "devices": devices, "instances": instances}
+
+    @staticmethod
+    def _describe_device(site: Site) -> Document:
         return {
-            "pid": os.getpid(),
-            "cpu_s": time.process_time(),
-            "epoch_ns": table.epoch_ns,
-            "window_s": seconds(table.window_ns),
-            "device": asdict(table.device),
-            "instances": {seat.instance_id: self._describe(table, seat) for seat in table.seats.values()},
-            "ledger_problem": self._daemon.books.problem,
+            "device": asdict(site.device),
+            "epoch_ns": site.table.epoch_ns,
+            "window_s": seconds(site.table.window_ns),
+            "ledger_problem": site.books.problem,
         }
 
     @staticmethod
@@ -147,6 +169,9 @@ class Commands:
         heads = [table.memory.page(member.index) for member in seat.members]
         used = [(head.mem_bytes, head.mem_peak_bytes) for head in heads if head is not None]
         who: Document = {
+            "device_id": table.device.id,
+            "group": seat.group,
+            "fault": next((head.fault for head in heads if head is not None and head.fault), 0),
             "index": seat.members[0].index if seat.members else -1,
             "pid": seat.pid,
             "pids": [member.process.pid for member in seat.members],

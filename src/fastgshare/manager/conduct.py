@@ -24,6 +24,9 @@ CPU_TOLERANCE: Final = 0.5
 """Cores that an instance may use outside its tokens: its server, reading and writing requests."""
 
 LOOKS_PER_WINDOW: Final = 8
+FAULT: Final = "its work on the device has failed for good, by the driver's error"
+"""How the verdict on a fault begins; the error's number follows."""
+
 _HANGS: Final = "one burst is at work for more than a window beyond its time and its longest burst; declare burst_ms"
 
 
@@ -55,6 +58,12 @@ def watch(member: Member, word: layout.Word, head: layout.PageHead | None, block
         member.kill("has kept others from their slots for a window")
 
 
+def end_faulted(member: Member, head: layout.PageHead | None) -> None:
+    """Fence who says that its work on the device has failed for good, if that is what its owner wants."""
+    if head is not None and head.fault and member.seat.fatal_faults and not member.fenced:
+        member.kill(f"{FAULT} {head.fault}")
+
+
 def next_look_ns(member: Member, now_ns: int) -> int | None:
     """When to look at an instance again if something is odd about it; None: at the next tick."""
     seen = member.seen
@@ -66,14 +75,21 @@ def next_look_ns(member: Member, now_ns: int) -> int | None:
 
 
 def blocks_owner(
-    member: Member, word: layout.Word, owner: Member, owner_head: layout.PageHead | None, now_ns: int
+    member: Member,
+    word: layout.Word,
+    owner: Member,
+    owner_head: layout.PageHead | None,
+    now_ns: int,
+    *,
+    strangers: bool = False,
 ) -> bool:
     """Whether `member` is at work on SMs whose slot is another's, who has work and has waited longer than it must.
 
-    Outside of that an instance may well be at work beyond its slot: in what nobody needs.
+    strangers: they are of different trust groups, so that any SMs are in the owner's way. Outside of that an instance
+    may well be at work beyond its slot: in what nobody needs.
     """
     slot = owner.seat.timing
-    apart = word.sm_hi <= slot.sm_offset or slot.sm_offset + slot.sm <= word.sm_lo
+    apart = not strangers and (word.sm_hi <= slot.sm_offset or slot.sm_offset + slot.sm <= word.sm_lo)
     if word.idle or apart or owner_head is None or not owner_head.demand or owner_head.passed_until_ns > now_ns:
         return False
     open_ns = (now_ns - slot.epoch_ns - slot.slot_start_ns) % slot.window_ns

@@ -9,7 +9,7 @@ from typing import Final
 
 from fastgshare.manager.tokens import MAX_LOANS, Loan
 
-VERSION: Final = 2
+VERSION: Final = 3
 CELLS: Final = 64
 HOLDS: Final = 256
 BOARD_MAGIC: Final = 0x44424746
@@ -19,11 +19,11 @@ HELLO_MAGIC: Final = 0x494C4746
 BOARD_HEAD: Final = struct.Struct("@IHHQQQQII16x")
 CELL_HEAD: Final = struct.Struct("@IIQQQQQQIIII")
 LOAN: Final = struct.Struct("@QQQQII")
-CELL_TAIL: Final = struct.Struct("@QQ")
+CELL_TAIL: Final = struct.Struct("@QQQ")
 CELL_TAIL_OFFSET: Final = CELL_HEAD.size + MAX_LOANS * LOAN.size
 CELL_SIZE: Final = 448
 BOARD_SIZE: Final = BOARD_HEAD.size + CELLS * CELL_SIZE
-PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ8xQQ80x")
+PAGE_HEAD: Final = struct.Struct("@IHHIIQiIQQQQQQQQQqQQQQQ4xIQQ80x")
 PAGE_SIZE: Final = PAGE_HEAD.size + HOLDS * 16
 HOLD: Final = struct.Struct("@QQ")
 HELLO: Final = struct.Struct("@IHHII112s")
@@ -59,14 +59,20 @@ class Timing:
     sm_offset: int
     sm: int
 
-    def pack(self, flags: int, loans: Sequence[Loan], mem_bytes: int = 0, siblings: int = 0) -> bytes:
-        """The cell's bytes. mem_bytes: cap on device memory, 0: none. siblings: mask of its instance's cells."""
+    def pack(
+        self, flags: int, loans: Sequence[Loan], mem_bytes: int = 0, siblings: int = 0, strangers: int = 0
+    ) -> bytes:
+        """The cell's bytes.
+
+        mem_bytes: cap on device memory, 0: none. siblings: mask of its instance's cells. strangers: mask of those of
+        other trust groups.
+        """
         head = CELL_HEAD.pack(
             *(0, flags, self.epoch_ns, self.window_ns, self.slot_start_ns, self.slot_end_ns, self.limit_ns),
             *(self.burst_ns, self.sm_offset, self.sm, len(loans), 0),
         )
         body = b"".join(LOAN.pack(x.start_ns, x.end_ns, x.until_ns, x.lenders, x.sm_offset, 0) for x in loans)
-        cell = (head + body).ljust(CELL_TAIL_OFFSET, b"\0") + CELL_TAIL.pack(mem_bytes, siblings)
+        cell = (head + body).ljust(CELL_TAIL_OFFSET, b"\0") + CELL_TAIL.pack(mem_bytes, siblings, strangers)
         return cell.ljust(CELL_SIZE, b"\0")
 
 
@@ -118,6 +124,7 @@ class PageHead:
     hold_count: int
     hold_is_loan: bool
     passed_until_ns: int
+    fault: int
     mem_bytes: int
     mem_peak_bytes: int
 
@@ -130,7 +137,7 @@ class PageHead:
         return cls(
             *(word & 0xFF, word >> 8 & 0xFFFFFF, word >> 32 & 0xFFFFFF, waiting_for, bool(demand)),
             *(hold_start, burst_start, charged, demand_since, held, loan, demand_ns, grants, longest, owed),
-            *(fields[20], bool(fields[21]), *fields[22:25]),
+            *(fields[20], bool(fields[21]), *fields[22:26]),
         )
 
     @property

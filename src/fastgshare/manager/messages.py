@@ -75,9 +75,13 @@ def admission(
     *,
     declared: bool,
     root: int = 0,
+    device_id: str = "",
+    group: str = "",
+    fatal_faults: bool = False,
 ) -> dict[str, object]:
     """The fields of an admission as JSON."""
-    who: dict[str, object] = {"instance_id": instance_id, "pid": pid, "root": root}
+    who: dict[str, object] = {"instance_id": instance_id, "pid": pid, "root": root, "device_id": device_id}
+    who |= {"group": group, "fatal_faults": fatal_faults}
     return who | {"burst_s": burst_s, "declared": declared} | share_document(share, rect)
 
 
@@ -121,6 +125,11 @@ def number(document: Mapping[str, object], field: str, most: float) -> float:
     if not _is_number(value) or not isinstance(value, int | float) or value > most:
         raise InvalidValue(field, value, f"a number from 0 to {most:g}")
     return value
+
+
+def optional_text(document: Mapping[str, object], field: str) -> str:
+    """A name in a command that may be left out: "" then. Raises `InvalidValue`."""
+    return text(document, field) if document.get(field) else ""
 
 
 def text(document: Mapping[str, object], field: str) -> str:

@@ -19,8 +19,9 @@ from fastgshare.domain.ledger import LedgerEntry
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.manager import messages
-from fastgshare.manager.daemon import MEMORY_NAME, SOCKET_NAME
+from fastgshare.manager.daemon import SOCKET_NAME
 from fastgshare.manager.messages import LARGEST_MESSAGE, share_document
+from fastgshare.manager.sites import MEMORY_FILES
 
 START_TIMEOUT_S: Final = 15.0
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -55,8 +56,7 @@ class NodeDaemon:
     async def start(self) -> None:
         """Start the daemon and wait until it answers. Raises `DaemonUnavailable`."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        for left in (MEMORY_NAME, SOCKET_NAME):
-            (self._directory / left).unlink(missing_ok=True)
+        self._remove_files()
         await self._spawn()
         self._watcher = asyncio.create_task(self._supervise(), name="node-daemon")
 
@@ -75,8 +75,7 @@ class NodeDaemon:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
-        for left in (MEMORY_NAME, SOCKET_NAME):
-            (self._directory / left).unlink(missing_ok=True)
+        self._remove_files()
 
     async def admit(
         self,
@@ -99,8 +98,14 @@ class NodeDaemon:
         device_id: where ("": on the first device). group: its trust group. fatal_faults: it is ended once its work on
         the device has failed for good.
         """
-        admission = messages.admission(instance_id, pid, share, rect, burst_s, declared=declared, root=root)
-        admission |= {"device_id": device_id, "group": group, "fatal_faults": fatal_faults}
+        admission = messages.admission(
+            *(instance_id, pid, share, rect, burst_s),
+            declared=declared,
+            root=root,
+            device_id=device_id,
+            group=group,
+            fatal_faults=fatal_faults,
+        )
         await self._request({"op": "admit", **admission})
         self._admissions[instance_id] = admission
 
@@ -144,6 +149,11 @@ class NodeDaemon:
         """The daemon's pid and CPU time, its devices and its instances, by id; see `Visit.status`."""
         status: Mapping[str, Any] = await self._request({"op": "status"})
         return status
+
+    async def window(self, device_id: str = "") -> tuple[int, float]:
+        """When window 0 of a device ("": the first) began, in monotonic nanoseconds, and how long windows are, in s."""
+        found = (await self.status())["devices"][device_id or self.devices[0].id]
+        return int(found["epoch_ns"]), float(found["window_s"])
 
     # --- the process -------------------------------------------------------------------------------------------------
 
@@ -197,6 +207,10 @@ class NodeDaemon:
                 return  # it died again: its successor hears all of it
             except FastGShareError as error:
                 _logger.warning("instance %s was not admitted again: %s", admission["instance_id"], error)
+
+    def _remove_files(self) -> None:
+        for left in (self.socket_path, *self._directory.glob(MEMORY_FILES)):
+            left.unlink(missing_ok=True)
 
     # --- the socket --------------------------------------------------------------------------------------------------
 

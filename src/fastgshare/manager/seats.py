@@ -40,7 +40,8 @@ class Seat:
     """One admitted instance: who it is, what it is granted, which processes of it are on the device.
 
     pid: the process that was admitted; when it ends, all of the instance has ended. root: a process whose descendants
-    are the instance's too (0: none). declared: its burst is a promise, not a measurement.
+    are the instance's too (0: none). declared: its burst is a promise, not a measurement. group: its trust group.
+    fatal_faults: a process of it is ended once its work on the device has failed for good.
     former: a cell whose process has ended and whose account is still the instance's latest, or -1.
     departed: what processes that have ended received since the ledger's last entry. since_ns: when the first of the
     present processes came. fenced: why a process of it was ended, if one was.
@@ -53,6 +54,8 @@ class Seat:
     burst_ns: int = 0
     declared: bool = False
     root: int = 0
+    group: str = ""
+    fatal_faults: bool = False
     process: Process | None = None
     root_process: Process | None = None
     members: list[Member] = field(default_factory=list)
@@ -97,10 +100,11 @@ class Seat:
             *(milli(rect.sm_offset) if rect else 0, milli(rect.sm if rect else self.share.sm_partition)),
         )
 
-    def entry(self) -> Entry:
-        """The instance as the token policy sees it, by its first process's cell."""
+    def entry(self, group: int) -> Entry:
+        """The instance as the token policy sees it, by its first process's cell, as one of that group."""
         t, index = self.timing, self.members[0].index
-        return Entry(index, t.sm_offset, t.sm, t.slot_start_ns, t.slot_end_ns, t.limit_ns, t.burst_ns, self.wanting)
+        slot = (t.sm_offset, t.sm, t.slot_start_ns, t.slot_end_ns)
+        return Entry(index, *slot, t.limit_ns, t.burst_ns, self.wanting, group)
 
     def open_processes(self) -> None:
         """Get hold of the processes behind pid and root. Raises `InvalidValue` if there is none."""

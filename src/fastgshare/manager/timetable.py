@@ -14,6 +14,8 @@ from fastgshare.manager import bookkeeping, conduct, layout
 from fastgshare.manager.affinity import pin
 from fastgshare.manager.books import Books
 from fastgshare.manager.cells import Cells, CellsByInstance
+from fastgshare.manager.fits import Place, check_fits
+from fastgshare.manager.groups import Groups
 from fastgshare.manager.members import Member, Seen
 from fastgshare.manager.memory import DeviceMemory
 from fastgshare.manager.processes import Process
@@ -65,6 +67,7 @@ class Timetable:
         self._turn = 0
         self._announced_ns = 0
         self._cells = Cells(memory, cells or {})
+        self._groups = Groups(device)
         self._verdicts: dict[str, str] = {}
         for index in self._cells.counting:
             self._go_on_with_windows_of(memory.cell(index), now_ns)
@@ -82,6 +85,9 @@ class Timetable:
         if known is not None:
             self._pin(known, seat.rect)
             known.share, known.rect, known.declared = seat.share, seat.rect, seat.declared
+            known.group, known.fatal_faults = seat.group, seat.fatal_faults
+            for member in known.members:
+                self._groups.enter(member.index, known.group)
             known.burst_ns = seat.burst_ns if seat.declared else max(seat.burst_ns, known.burst_ns)
         else:
             self._pin(seat, seat.rect)
@@ -89,24 +95,14 @@ class Timetable:
             self.seats[seat.instance_id] = seat
             self._take_inherited(seat, now_ns)
 
-    def check_fits(self, changes: Mapping[str, tuple[Share, Rect | None]]) -> None:
-        """Raise `NoPlacement` unless these rects and memory caps fit the device beside those of the others.
-
-        `InvalidValue` for a share that the device could not have at all.
-        """
-        others = {name: (s.share, s.rect) for name, s in self.seats.items() if name not in changes}
-        for name, (share, rect) in changes.items():
-            self.device.check(share)
-            rivals = others | {other: shared for other, shared in changes.items() if other != name}
-            taken = [other for other, (_, theirs) in rivals.items() if rect and theirs and rect.overlaps(theirs)]
-            if taken:
-                raise NoPlacement(f"the rect of {name} overlaps that of {', '.join(sorted(taken))}")
-            mem_bytes = share.mem_bytes + sum(theirs.mem_bytes for theirs, _ in rivals.values())
-            if self.device.mem_bytes and mem_bytes > self.device.mem_bytes:
-                raise NoPlacement(
-                    f"with {name} the memory caps on device {self.device.id} sum to {mem_bytes} bytes "
-                    f"of {self.device.mem_bytes}"
-                )
+    def check_fits(
+        self, changes: Mapping[str, tuple[Share, Rect | None]], group_of: Mapping[str, str] | None = None
+    ) -> None:
+        """Raise as `fits.check_fits` does unless these changes fit. group_of: trust groups of those that are new."""
+        there = {name: Place(seat.share, seat.rect, seat.group) for name, seat in self.seats.items()}
+        groups = {name: place.group for name, place in there.items()} | dict(group_of or {})
+        wanted = {name: Place(*change, groups.get(name, "")) for name, change in changes.items()}
+        check_fits(self.device, wanted, {name: place for name, place in there.items() if name not in wanted})
 
     def place(self, changes: Mapping[str, tuple[Share, Rect | None]], now_ns: int) -> None:
         """Give instances other shares and rects, at once: all or none. Raises `NotFound` or `InvalidValue`."""
@@ -190,6 +186,7 @@ class Timetable:
         if not seat.members and seat.departed is None:
             seat.since_ns = now_ns
         member = Member(seat, process, index, seen=Seen())
+        self._groups.enter(index, seat.group)
         seat.members.append(member)
         bookkeeping.open_account(member, self.memory.page(index), now_ns)
         return member
@@ -248,18 +245,20 @@ class Timetable:
             seat.wanting = _has_work(self._heads_of(seat))
             seat.timing = seat.timing_in(self.epoch_ns, self.window_ns)
         pinned = self.device.kind is DeviceKind.CPU
-        loans, self._hungry = plan_loans([s.entry() for s in seated], self.window_ns, pinned=pinned, turn=self._turn)
+        entries = [s.entry(self._groups.number(s.group)) for s in seated]
+        loans, self._hungry = plan_loans(entries, self.window_ns, pinned=pinned, turn=self._turn)
         cells_of = {s.members[0].index: s.cells for s in seated}
+        strangers = {group: self._groups.strangers(group, self._alive) for group in {s.group for s in seated}}
         for seat in seated:
             lent = loans.get(seat.members[0].index, ())
             seat.loans = tuple(replace(x, lenders=_widened(x.lenders, cells_of)) for x in lent)
-            self._publish(seat)
+            self._publish(seat, strangers[seat.group])
         self.announce(now_ns)
 
-    def _publish(self, seat: Seat) -> None:
+    def _publish(self, seat: Seat, strangers: int) -> None:
         """All processes of an instance are granted the same: who of them holds the token is theirs to settle."""
         flags = layout.ALIVE | (layout.CERTIFIED if seat.rect else 0)
-        cell = seat.timing.pack(flags, seat.loans, seat.share.mem_bytes, seat.siblings)
+        cell = seat.timing.pack(flags, seat.loans, seat.share.mem_bytes, seat.siblings, strangers)
         for member in seat.members:
             if cell != member.published:
                 member.published = cell
@@ -268,11 +267,15 @@ class Timetable:
     def announce(self, now_ns: int) -> None:
         """Give a sign of life, and say who counts and who has work."""
         seated = self._seated()
-        alive = sum(s.cells for s in seated) | sum(1 << index for index in self._cells.counting)
-        self.memory.announce(now_ns, alive, sum(s.cells for s in seated if s.wanting), self._hungry)
+        self.memory.announce(now_ns, self._alive, sum(s.cells for s in seated if s.wanting), self._hungry)
         self._announced_ns = now_ns
 
     # --- what is seen ------------------------------------------------------------------------------------------------
+
+    @property
+    def _alive(self) -> int:
+        """Mask of the cells that count."""
+        return sum(s.cells for s in self._seated()) | sum(1 << index for index in self._cells.counting)
 
     def look(self, now_ns: int) -> None:
         """React to what instances say: plan anew if the set of those with work has changed, fence who misbehaves."""
@@ -308,9 +311,14 @@ class Timetable:
             word = self.memory.word(member.index)
             others = (other for other in heads if other[0].seat is not member.seat)
             blocks = not word.idle and any(
-                conduct.blocks_owner(member, word, owner, page, now_ns) for owner, page in others
+                conduct.blocks_owner(
+                    *(member, word, owner, page, now_ns),
+                    strangers=self._groups.number(owner.seat.group) != self._groups.number(member.seat.group),
+                )
+                for owner, page in others
             )
             conduct.watch(member, word, head, blocks, now_ns)
+            conduct.end_faulted(member, head)
         learnt = [self._learn_burst(member.seat, head) for member, head in heads if head is not None]
         if any(learnt):
             self.refit(now_ns)

@@ -30,7 +30,10 @@ SHORTEST_LOAN_NS: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One instance as the policy sees it. slot_start_ns == slot_end_ns: it owns no slot (forced set)."""
+    """One instance as the policy sees it. slot_start_ns == slot_end_ns: it owns no slot (forced set).
+
+    group: entries of different groups never use the device at the same time, whatever their SMs.
+    """
 
     index: int
     sm_offset: int
@@ -40,6 +43,7 @@ class Entry:
     limit_ns: int
     burst_ns: int
     wanting: bool
+    group: int = 0
 
     @property
     def slot_ns(self) -> int:
@@ -71,6 +75,11 @@ class _Taken:
     lo: int
     hi: int
     owner: int
+    group: int
+
+    def bars(self, entry: Entry, lo: int) -> bool:
+        """Whether an entry cannot be at work beside it on SMs from `lo`."""
+        return self.owner != entry.index and (self.group != entry.group or (self.lo < lo + entry.sm and lo < self.hi))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,9 @@ def plan_loans(
     Loans never overlap each other or a slot whose owner has work, never lift an instance above its limit, and
     leave nothing idle that an instance with work and below its limit could use for its shortest useful time.
     """
-    taken = [_Taken(e.slot_start_ns, e.slot_end_ns, *_range(e), e.index) for e in entries if e.wanting and e.slot_ns]
+    taken = [
+        _Taken(e.slot_start_ns, e.slot_end_ns, *_range(e), e.index, e.group) for e in entries if e.wanting and e.slot_ns
+    ]
     idle = [e for e in entries if not e.wanting and e.slot_ns]
     loans: dict[int, tuple[Loan, ...]] = {}
     hungry = False
@@ -118,7 +129,9 @@ def plan_loans(
         budget = entry.limit_ns - entry.slot_ns
         granted = _lend_to(entry, budget, taken, idle, window_ns, pinned) if budget >= SHORTEST_LOAN_NS else ()
         loans[entry.index] = granted
-        taken += [_Taken(x.start_ns, x.end_ns, x.sm_offset, x.sm_offset + entry.sm, entry.index) for x in granted]
+        taken += [
+            _Taken(x.start_ns, x.end_ns, x.sm_offset, x.sm_offset + entry.sm, entry.index, entry.group) for x in granted
+        ]
         hungry |= budget - sum(x.end_ns - x.start_ns for x in granted) >= SHORTEST_LOAN_NS
     return loans, hungry
 
@@ -161,7 +174,7 @@ def _lend_to(
         until = best.until_ns if cut == best.end_ns else cut
         if until - best.start_ns < entry.burst_ns:
             break
-        lenders = _lenders(idle, best.start_ns, cut, best.lo, best.lo + entry.sm)
+        lenders = _lenders(idle, entry, best.start_ns, cut, best.lo)
         loans.append(Loan(best.start_ns, cut, until, best.lo, lenders))
         budget -= cut - best.start_ns
         pieces = [rest for p in pieces for rest in p.without(best.start_ns, cut)]
@@ -180,13 +193,7 @@ def _free_pieces(entry: Entry, lo: int, taken: Sequence[_Taken], window_ns: int)
 
     Looks two windows ahead, since what is free at a window's end may go on in the next.
     """
-    hi = lo + entry.sm
-    blocked = [
-        (t.start_ns + shift, t.end_ns + shift)
-        for t in taken
-        if t.owner != entry.index and t.lo < hi and lo < t.hi
-        for shift in (0, window_ns)
-    ]
+    blocked = [(t.start_ns + shift, t.end_ns + shift) for t in taken if t.bars(entry, lo) for shift in (0, window_ns)]
     own = (entry.slot_start_ns, entry.slot_end_ns)
     pieces: list[_Piece] = []
     for start, end in _gaps(blocked, 2 * window_ns):
@@ -219,10 +226,10 @@ def _without(hole: Span, span: Span) -> list[Span]:
     return [(start, end) for start, end in parts if start < end]
 
 
-def _lenders(idle: Iterable[Entry], start: int, end: int, lo: int, hi: int) -> int:
+def _lenders(idle: Iterable[Entry], borrower: Entry, start: int, end: int, lo: int) -> int:
     mask = 0
     for owner in idle:
-        at_the_time = owner.slot_start_ns < end and start < owner.slot_end_ns
-        if at_the_time and owner.sm_offset < hi and lo < owner.sm_offset + owner.sm:
+        slot = _Taken(owner.slot_start_ns, owner.slot_end_ns, *_range(owner), owner.index, owner.group)
+        if slot.start_ns < end and start < slot.end_ns and slot.bars(borrower, lo):
             mask |= 1 << owner.index
     return mask

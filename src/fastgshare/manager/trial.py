@@ -134,10 +134,10 @@ async def _measure(runs: list[_Run], seconds: float, daemon: NodeDaemon, kill: t
         assert run.process.stdin is not None
         run.process.stdin.write(b"go\n")
     await asyncio.sleep(0.1)
-    before = await daemon.status()
-    window_ns = round(before["window_s"] * 1e9)
-    elapsed = (time.monotonic_ns() - before["epoch_ns"]) // window_ns
-    start_ns = before["epoch_ns"] + (elapsed + _SETTLE_WINDOWS) * window_ns
+    epoch_ns, window_s = await daemon.window()
+    window_ns = round(window_s * 1e9)
+    elapsed = (time.monotonic_ns() - epoch_ns) // window_ns
+    start_ns = epoch_ns + (elapsed + _SETTLE_WINDOWS) * window_ns
     await _sleep_until(start_ns)
     before, cpu_start_ns = await daemon.status(), time.monotonic_ns()
     end_ns = start_ns + round(seconds * 1e9)

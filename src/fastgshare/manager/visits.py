@@ -45,17 +45,19 @@ class Visit:
         self._socket.close()
 
     def status(self) -> Mapping[str, Any]:
-        """The daemon's pid, CPU time, window (`window_s`, `epoch_ns`), `device` and `instances`.
+        """The daemon's pid and CPU time, its `devices` and `instances`, by id.
 
-        Per instance: `index`, `pid`, `fenced`, `share` and `rect` (see `messages.parse_share`), `burst_s`, and the
-        device memory it uses now and used at most, `mem_bytes` and `mem_peak_bytes`.
+        Per device: its window (`window_s`, `epoch_ns`), `device` and `ledger_problem`. Per instance: `device_id`,
+        `group`, `index`, `pid`, `pids`, `fenced`, `fault` (the driver's error by which its work failed for good, or 0),
+        `share` and `rect` (see `messages.parse_share`), `burst_s`, and the device memory that it uses now and has used
+        at most, `mem_bytes` and `mem_peak_bytes`.
         """
         status: Mapping[str, Any] = self._ask("status")
         return status
 
     def device(self) -> Device:
-        """The device it keeps."""
-        fields = self.status()["device"]
+        """The device it keeps; the first, if they are several."""
+        fields = next(iter(self.status()["devices"].values()))["device"]
         return Device(**{**fields, "kind": DeviceKind(fields["kind"]), "sm_ids": tuple(fields["sm_ids"])})
 
     def present(self) -> dict[str, tuple[Share, Rect | None]]:
@@ -72,13 +74,17 @@ class Visit:
         *,
         declared: bool = False,
         root: int = 0,
+        group: str = "",
     ) -> None:
         """Let a process in as an instance, until it ends. rect None: no slot of its own (a set that was forced).
 
-        root: a process whose descendants count as the instance's too, beside those of `pid` itself (0: none).
+        group: its trust group. root: a process whose descendants count as the instance's too, beside those of `pid`
+        itself (0: none).
         Raises `NoPlacement` if rect or memory do not fit beside those present: look again who is, and choose another.
         """
-        admission = messages.admission(instance_id, pid, share, rect, burst_s, declared=declared, root=root)
+        admission = messages.admission(
+            instance_id, pid, share, rect, burst_s, declared=declared, root=root, group=group
+        )
         self._ask("admit", fits=True, **admission)
 
     def place(self, changes: Mapping[str, tuple[Share, Rect | None]]) -> None:

@@ -213,8 +213,8 @@ def _quota_document(row: QuotaRow) -> dict[str, Any]:
 
 async def _timeline(running: RunningPlatform) -> dict[str, Any]:
     """The last few windows as the instances' pages tell them, from the start of the first."""
-    status, holds = await running.daemon.status(), await running.daemon.holds()
-    window_s, epoch_s = status["window_s"], status["epoch_ns"] / 1e9
+    (epoch_ns, window_s), holds = await running.daemon.window(), await running.daemon.holds()
+    epoch_s = epoch_ns / 1e9
     last_s = max((end for found in holds.values() for _, end, _ in found), default=epoch_s)
     start_s = epoch_s + ((last_s - epoch_s) // window_s - TIMELINE_WINDOWS) * window_s
     rows = [
