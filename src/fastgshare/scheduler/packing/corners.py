@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from fastgshare.scheduler.packing.grids import WINDOW, Box, Piece
+from fastgshare.scheduler.packing.grids import WINDOW, Box, Fixed, Piece
 
 _Rule = Callable[[Piece, Box], tuple[int, int]]
+_Free = dict[str, list[Box]]  # by group, what is free for pieces of it
 
 
 def free_boxes(sm_count: int, taken: Sequence[Box]) -> list[Box]:
@@ -36,11 +37,12 @@ def _remains(free: Box, taken: Box) -> Iterator[Box]:
         yield free._replace(start=taken.end)
 
 
-def place_in_corners(sm_count: int, pieces: Sequence[Piece], fixed: Sequence[Box]) -> list[Box] | None:
+def place_in_corners(sm_count: int, pieces: Sequence[Piece], fixed: Sequence[Fixed]) -> list[Box] | None:
     """Try several orders and rules; the boxes of the pieces in their order, or None where none of them works."""
-    free = free_boxes(sm_count, fixed)
+    groups = {piece.group for piece in pieces}
+    free = {group: free_boxes(sm_count, [f.seen_by(group, sm_count) for f in fixed]) for group in groups}
     for order, rule, keep in _attempts(pieces):
-        boxes = _place(free, [pieces[i] for i in order], rule, keep)
+        boxes = _place(sm_count, free, [pieces[i] for i in order], rule, keep)
         if boxes is not None:
             placed = dict(zip(order, boxes, strict=True))
             return [placed[i] for i in range(len(pieces))]
@@ -48,6 +50,15 @@ def place_in_corners(sm_count: int, pieces: Sequence[Piece], fixed: Sequence[Box
 
 
 def _attempts(pieces: Sequence[Piece]) -> Iterator[tuple[list[int], _Rule, bool]]:
+    """Orders, rules, and whether pieces are kept where they would best lie. Groups, if several, come one by one too."""
+    groups = sorted({p.group for p in pieces})
+    for order, rule, keep in _orders(pieces):
+        if len(groups) > 1:
+            yield [i for group in groups for i in order if pieces[i].group == group], rule, keep
+        yield order, rule, keep
+
+
+def _orders(pieces: Sequence[Piece]) -> Iterator[tuple[list[int], _Rule, bool]]:
     if any(p.preferred for p in pieces):
         yield _sorted(pieces, lambda p: (not p.preferred, -p.width * p.height)), _early, True
         yield _sorted(pieces, lambda p: (bool(p.preferred), -p.width * p.height)), _early, True
@@ -81,16 +92,17 @@ def _tight(piece: Piece, box: Box) -> tuple[int, int]:
     return box.area - piece.width * piece.height, box.start
 
 
-def _place(free: list[Box], pieces: Sequence[Piece], rule: _Rule, keep: bool) -> list[Box] | None:
+def _place(sm_count: int, free: _Free, pieces: Sequence[Piece], rule: _Rule, keep: bool) -> list[Box] | None:
     boxes = []
     for piece in pieces:
-        box = _kept(piece, free) if keep else None
+        box = _kept(piece, free[piece.group]) if keep else None
         if box is None:
-            box = _best(piece, free, rule)
+            box = _best(piece, free[piece.group], rule)
         if box is None:
             return None
         boxes.append(box)
-        free = _carve(free, box)
+        taken = Fixed(piece.name, box, piece.group)
+        free = {group: _carve(left, taken.seen_by(group, sm_count)) for group, left in free.items()}
     return boxes
 
 

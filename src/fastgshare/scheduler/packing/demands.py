@@ -17,6 +17,7 @@ class Demand:
     sm_offset: percent at which its SM range must begin; None leaves it free.
     preferred: where it would best lie (it is moved only if it must be).
     mem_bytes: its memory cap (0: none). burst_s: its longest burst in seconds (0: not known).
+    group: its trust group; on a device that takes turns, no slots of different groups share a time.
 
     Raises `InvalidValue` naming the field.
     """
@@ -28,17 +29,19 @@ class Demand:
     preferred: Rect | None = None
     mem_bytes: int = 0
     burst_s: float = 0.0
+    group: str = ""
 
     def __post_init__(self) -> None:
         Share(self.sm, self.quota, self.quota, self.mem_bytes)
 
     @classmethod
-    def new(cls, instance_id: str, share: Share, burst_s: float = 0.0) -> Demand:
+    def new(cls, instance_id: str, share: Share, burst_s: float = 0.0, group: str = "") -> Demand:
         """The demand of an instance that does not run yet."""
-        return cls(instance_id, share.sm_partition, share.quota_request, None, None, share.mem_bytes, burst_s)
+        size = (share.sm_partition, share.quota_request)
+        return cls(instance_id, *size, None, None, share.mem_bytes, burst_s, group)
 
     @classmethod
-    def running(cls, instance_id: str, share: Share, rect: Rect, burst_s: float = 0.0) -> Demand:
+    def running(cls, instance_id: str, share: Share, rect: Rect, burst_s: float = 0.0, group: str = "") -> Demand:
         """The demand of an instance that runs on `rect`: it keeps its SMs and prefers its slot."""
         preferred = Rect(rect.sm_offset, rect.quota_offset, share.sm_partition, share.quota_request)
         return cls(
@@ -49,6 +52,7 @@ class Demand:
             preferred,
             share.mem_bytes,
             burst_s,
+            group,
         )
 
 

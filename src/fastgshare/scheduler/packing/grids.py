@@ -38,6 +38,10 @@ class Box(NamedTuple):
             and self.end >= other.end
         )
 
+    def widened(self, sm_count: int) -> Box:
+        """The same time on all SMs."""
+        return self._replace(left=0, right=sm_count)
+
     @property
     def area(self) -> int:
         """SMs x billionths."""
@@ -45,13 +49,17 @@ class Box(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A demand in grid units; left is set where its SM range is pinned."""
+    """A demand in grid units; left is set where its SM range is pinned.
+
+    group: pieces of different groups share no time, whatever their SMs.
+    """
 
     name: str
     width: int
     height: int
     left: int | None = None
     preferred: Box | None = None
+    group: str = ""
 
     def at(self, left: int, start: int) -> Box:
         """The piece's box at a position."""
@@ -73,7 +81,19 @@ def piece_of(device: Device, demand: Demand) -> Piece:
             f"{demand.sm:g}% of its SMs from {demand.sm_offset:g}% on end beyond 100%"
         )
     preferred = _preferred_box(device, demand, width, height)
-    return Piece(demand.instance_id, width, height, left, preferred)
+    return Piece(demand.instance_id, width, height, left, preferred, demand.group if device.takes_turns else "")
+
+
+class Fixed(NamedTuple):
+    """A box that is taken, who has it, and of which group."""
+
+    name: str
+    box: Box
+    group: str = ""
+
+    def seen_by(self, group: str, sm_count: int) -> Box:
+        """What it takes from pieces of a group: of another's, its time on all SMs."""
+        return self.box if group == self.group else self.box.widened(sm_count)
 
 
 def _preferred_box(device: Device, demand: Demand, width: int, height: int) -> Box | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -13,13 +13,14 @@ from fastgshare.domain.rects import Placement
 from fastgshare.scheduler.packing.certificates import Certificate
 from fastgshare.scheduler.packing.corners import place_in_corners
 from fastgshare.scheduler.packing.demands import Demand, Packing
-from fastgshare.scheduler.packing.grids import WINDOW, Box, Piece, box_of, piece_of, rect_of
-from fastgshare.scheduler.packing.reasons import check_area, check_conflicts, named
+from fastgshare.scheduler.packing.grids import WINDOW, Box, Fixed, Piece, box_of, piece_of, rect_of
+from fastgshare.scheduler.packing.reasons import check_area, check_conflicts, check_turns, fixed_on, named
 from fastgshare.scheduler.packing.sweeps import GaveUp, Sweep
 
 MAX_NODES: Final = 20_000
 """Nodes of one exact search unless told otherwise: a fifth to half a second."""
 
+NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
 _EXACT_UP_TO: Final = 96  # the search is recursive, six frames an instance
 
 
@@ -30,21 +31,23 @@ def pack(
     *,
     window_s: float = 0.0,
     mem_taken_bytes: int = 0,
+    groups: Mapping[str, str] = NO_GROUPS,
     max_nodes: int = MAX_NODES,
 ) -> Packing:
     """Place demands on one device beside fixed placements, each on a rect of its own.
 
-    mem_taken_bytes: memory that the fixed ones may use. window_s: the window, for the certificate.
+    mem_taken_bytes: memory that the fixed ones may use. groups: their trust groups by instance id. window_s: the
+    window, for the certificate.
 
     Raises `InvalidValue` for a share that the device does not have, `NoPlacement` with the reason otherwise: the
     rule that is broken, or that the exact search proved that there is none, or that it gave up.
     """
     pieces = [piece_of(device, d) for d in demands]
     _check_memory(device, demands, mem_taken_bytes)
-    taken = [(p.instance_id, box_of(device, p.rect)) for p in fixed]
+    taken = fixed_on(device, fixed, groups)
     boxes = _boxes(device, pieces, taken, max_nodes)
     placed = [Placement(d.instance_id, device.id, rect_of(device, b)) for d, b in zip(demands, boxes, strict=True)]
-    certificate = _certify(device, [*boxes, *(b for _, b in taken)], demands, window_s)
+    certificate = _certify(device, [*boxes, *(f.box for f in taken)], demands, window_s)
     return Packing((*fixed, *placed), certificate)
 
 
@@ -56,6 +59,7 @@ def pack_beside(
     *,
     window_s: float = 0.0,
     mem_taken_bytes: int = 0,
+    groups: Mapping[str, str] = NO_GROUPS,
     max_nodes: int = MAX_NODES,
 ) -> Packing:
     """Place newcomers beside running instances (`Demand.running`), which are disturbed as little as possible.
@@ -66,8 +70,9 @@ def pack_beside(
     """
     _check_memory(device, [*newcomers, *running], mem_taken_bytes)
     still = [_where_it_runs(device, d) for d in running]
+    groups_of_all = {**groups, **{d.instance_id: d.group for d in running}}
     try:
-        calm = pack(device, newcomers, [*fixed, *still], max_nodes=max_nodes)
+        calm = pack(device, newcomers, [*fixed, *still], groups=groups_of_all, max_nodes=max_nodes)
         boxes = [box_of(device, p.rect) for p in calm.placements]
         return replace(calm, certificate=_certify(device, boxes, [*running, *newcomers], window_s))
     except NoPlacement:
@@ -75,10 +80,10 @@ def pack_beside(
             raise
     everyone = [*running, *newcomers]
     try:
-        return pack(device, everyone, fixed, window_s=window_s, max_nodes=max_nodes)
+        return pack(device, everyone, fixed, window_s=window_s, groups=groups, max_nodes=max_nodes)
     except NoPlacement as error:
         loose = [replace(d, sm_offset=None, preferred=None) for d in running] + list(newcomers)
-        pack(device, loose, fixed, max_nodes=max_nodes)
+        pack(device, loose, fixed, groups=groups, max_nodes=max_nodes)
         raise NoPlacement(
             f"{error}; if all instances on device {device.id} were restarted, on other SMs, there would be room"
         ) from None
@@ -112,14 +117,20 @@ def _where_it_runs(device: Device, demand: Demand) -> Placement:
     return Placement(demand.instance_id, device.id, rect_of(device, box))
 
 
-def _boxes(device: Device, pieces: Sequence[Piece], taken: Sequence[tuple[str, Box]], max_nodes: int) -> Sequence[Box]:
-    fixed = [box for _, box in taken]
+def _boxes(device: Device, pieces: Sequence[Piece], taken: Sequence[Fixed], max_nodes: int) -> Sequence[Box]:
+    fixed = [f.box for f in taken]
     check_area(device, pieces, fixed)
-    boxes = place_in_corners(device.sm_steps, pieces, fixed)
+    boxes = place_in_corners(device.sm_steps, pieces, taken)
     if boxes is not None:
         return boxes
     check_conflicts(device, pieces, taken)
+    check_turns(device, pieces, taken)
     names = ", ".join(named([p.name for p in pieces]))
+    if len({p.group for p in pieces} | {f.group for f in taken}) > 1:
+        raise NoPlacement(
+            f"no place found for {names} on device {device.id}, where trust groups take turns; no proof is tried for "
+            "several groups"
+        )
     if len(pieces) + len(fixed) > _EXACT_UP_TO:
         raise NoPlacement(
             f"no place found for {names} on device {device.id}; beyond {_EXACT_UP_TO} instances no proof is tried"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fastgshare.domain.devices import Device
@@ -10,7 +11,7 @@ from fastgshare.domain.errors import FastGShareError, NoPlacement
 from fastgshare.domain.rects import Placement, Rect
 from fastgshare.scheduler.packing.corners import free_boxes, place_in_corners
 from fastgshare.scheduler.packing.demands import Demand
-from fastgshare.scheduler.packing.grids import WINDOW, Box, Piece, box_of, piece_of, rect_of
+from fastgshare.scheduler.packing.grids import WINDOW, Box, Fixed, Piece, box_of, piece_of, rect_of
 
 _NAMED = 6
 
@@ -27,8 +28,21 @@ def free_area(device: Device, placements: Sequence[Placement]) -> float:
     return 1 - taken / (device.sm_steps * WINDOW)
 
 
-def why(device: Device, demand: Demand, placements: Sequence[Placement]) -> str:
-    """In words: where an instance lies on a device, where it would, or why it is not there."""
+def fixed_on(device: Device, placements: Sequence[Placement], groups: Mapping[str, str]) -> list[Fixed]:
+    """Placements in grid units, with their trust groups by instance id where these matter."""
+    return [
+        Fixed(p.instance_id, box_of(device, p.rect), groups.get(p.instance_id, "") if device.takes_turns else "")
+        for p in placements
+    ]
+
+
+def why(
+    device: Device, demand: Demand, placements: Sequence[Placement], groups: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """In words: where an instance lies on a device, where it would, or why it is not there.
+
+    groups: trust groups of those that are placed, by instance id.
+    """
     here = [p.rect for p in placements if p.instance_id == demand.instance_id]
     if here:
         return f"{demand.instance_id} is on {device.id}: {_range(here[0])}"
@@ -36,12 +50,16 @@ def why(device: Device, demand: Demand, placements: Sequence[Placement]) -> str:
         piece = piece_of(device, demand)
     except FastGShareError as error:
         return str(error)
-    boxes = place_in_corners(device.sm_steps, [piece], [box_of(device, p.rect) for p in placements])
+    taken = fixed_on(device, placements, groups)
+    boxes = place_in_corners(device.sm_steps, [piece], taken)
     if boxes:
         return f"{demand.instance_id} would fit on {device.id}: {_range(rect_of(device, boxes[0]))}"
-    free = free_rects(device, placements)
-    largest = f"the largest free rect is {_size(free[0])}" if free else "nothing is free"
-    return f"{demand.instance_id} needs {demand.sm:g}% SM x quota {demand.quota:g} on {device.id}; {largest}"
+    free = free_boxes(device.sm_steps, [f.seen_by(piece.group, device.sm_steps) for f in taken])
+    rects = [rect_of(device, box) for box in sorted(free, key=lambda b: (-b.area, b))]
+    largest = f"the largest free rect is {_size(rects[0])}" if rects else "nothing is free"
+    others = sorted({f.group for f in taken} - {piece.group})
+    turns = f" beside the trust groups {', '.join(others)}, which it takes turns with" if others else ""
+    return f"{demand.instance_id} needs {demand.sm:g}% SM x quota {demand.quota:g} on {device.id}{turns}; {largest}"
 
 
 def _range(rect: Rect) -> str:
@@ -84,12 +102,34 @@ def check_area(device: Device, pieces: Sequence[Piece], fixed: Sequence[Box]) ->
         )
 
 
-def check_conflicts(device: Device, pieces: Sequence[Piece], fixed: Sequence[tuple[str, Box]]) -> None:
+def check_turns(device: Device, pieces: Sequence[Piece], fixed: Sequence[Fixed]) -> None:
+    """Raise `NoPlacement` if trust groups, each as tight as can be, need more than a window one after another."""
+    boxes: dict[str, list[tuple[int, int]]] = {}
+    for piece in pieces:
+        boxes.setdefault(piece.group, []).append((piece.width, piece.height))
+    for _, box, group in fixed:
+        boxes.setdefault(group, []).append((box.right - box.left, box.end - box.start))
+    needs = {group: _least_time(device.sm_steps, sizes) for group, sizes in boxes.items()}
+    if len(needs) > 1 and sum(needs.values()) > WINDOW:
+        each = ", ".join(f"{group} {time / WINDOW:g}" for group, time in sorted(needs.items()))
+        raise NoPlacement(
+            f"trust groups take turns on device {device.id}, and at their tightest they need more than a window: {each}"
+        )
+
+
+def _least_time(sm_count: int, sizes: Sequence[tuple[int, int]]) -> int:
+    """Less than this no packing of these (width, height) takes."""
+    area = sum(width * height for width, height in sizes)
+    wide = sum(height for width, height in sizes if 2 * width > sm_count)
+    return max(-(-area // sm_count), wide, *(height for _, height in sizes))
+
+
+def check_conflicts(device: Device, pieces: Sequence[Piece], fixed: Sequence[Fixed]) -> None:
     """Raise `NoPlacement` if some can pairwise not overlap on one axis and are together too long on the other."""
     across = [Extent(p.name, p.width, p.left, p.height) for p in pieces]
-    across += [Extent(name, b.right - b.left, b.left, b.end - b.start) for name, b in fixed]
+    across += [Extent(name, b.right - b.left, b.left, b.end - b.start) for name, b, _ in fixed]
     along = [Extent(p.name, p.height, None, p.width) for p in pieces]
-    along += [Extent(name, b.end - b.start, b.start, b.right - b.left) for name, b in fixed]
+    along += [Extent(name, b.end - b.start, b.start, b.right - b.left) for name, b, _ in fixed]
     group = _too_much(across, device.sm_steps, WINDOW)
     if group:
         raise NoPlacement(
