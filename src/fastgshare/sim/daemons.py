@@ -79,9 +79,9 @@ class VirtualDaemon(ABC):
         self._look_scheduled = False
         self._at(self.now_ns, 0, self._tick)
 
-    def _admit(self, share: Share, rect: Rect | None, burst_ns: int) -> Seat:
-        """Give an instance a seat; burst_ns: what it declares."""
-        seat = Seat(f"i{len(self.table.seats)}", os.getpid(), share, rect, burst_ns, declared=True)
+    def _admit(self, share: Share, rect: Rect | None, burst_ns: int, group: str = "") -> Seat:
+        """Give an instance a seat; burst_ns: what it declares; group: its trust group."""
+        seat = Seat(f"i{len(self.table.seats)}", os.getpid(), share, rect, burst_ns, declared=True, group=group)
         self.table.admit(seat, self.now_ns)
         seat.close_processes()  # it is this process
         return seat

@@ -62,9 +62,13 @@ class VirtualDevice(VirtualDaemon):
         burst_s: float = 0.0,
         burst_ns: Callable[[], int] | None = None,
         work: Callable[[int], bool] = lambda _: True,
+        group: str = "",
     ) -> VirtualInstance:
-        """Admit an instance. burst_s: what it declares; burst_ns(): what its next unit takes (default: the same)."""
-        return self.add_member(self._admit(share, rect, ns(burst_s)), burst_ns=burst_ns, work=work)
+        """Admit an instance of a trust group.
+
+        burst_s: what it declares; burst_ns(): what its next unit takes (default: the same).
+        """
+        return self.add_member(self._admit(share, rect, ns(burst_s), group), burst_ns=burst_ns, work=work)
 
     def add_member(
         self, seat: Seat, *, burst_ns: Callable[[], int] | None = None, work: Callable[[int], bool] = lambda _: True

@@ -88,6 +88,18 @@ def cut_rects(draw: st.DrawFn, device: Device = ABSTRACT, max_pieces: int = 8) -
 
 
 @st.composite
+def banded_rects(draw: st.DrawFn, device: Device = ABSTRACT) -> list[tuple[str, Rect]]:
+    """Rects of two trust groups on a whole device: each group's share a part of the window that is its own."""
+    cut = draw(st.integers(300, 700)) / MILLE
+    bands = (("a", 0.0, cut), ("b", cut, 1 - cut))
+    return [
+        (group, Rect(rect.sm_offset, start + rect.quota_offset * length, rect.sm, rect.quota * length))
+        for group, start, length in bands
+        for rect in draw(cut_rects(device, max_pieces=4))
+    ]
+
+
+@st.composite
 def functions(draw: st.DrawFn, device: Device = ABSTRACT, name: str | None = None) -> Function:
     """Functions with a share on a device's grid, and small bounds for their replicas."""
     minimum = draw(st.integers(0, 2))
