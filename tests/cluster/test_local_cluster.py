@@ -53,7 +53,17 @@ class Daemon:
         return ""
 
     async def admit(
-        self, instance_id: str, pid: int, share: Share, rect: Rect | None, burst_s: float, *, declared: bool = False
+        self,
+        instance_id: str,
+        pid: int,
+        share: Share,
+        rect: Rect | None,
+        burst_s: float,
+        *,
+        declared: bool = False,
+        device_id: str = "",
+        group: str = "",
+        fatal_faults: bool = False,
     ) -> None:
         self._tell("admit", instance_id, pid, share, rect, burst_s)
 
@@ -106,7 +116,7 @@ class Watched:
 
 @contextlib.asynccontextmanager
 async def a_cluster(**options: Any) -> AsyncIterator[Watched]:
-    async with asyncio.timeout(60), LocalCluster(DEVICE, command=COMMAND, **options) as cluster:
+    async with asyncio.timeout(60), LocalCluster([DEVICE], command=COMMAND, **options) as cluster:
         yield Watched(cluster)
 
 
@@ -232,7 +242,7 @@ async def test_an_instance_that_cannot_start_gives_its_last_words(do: str, reaso
 
 
 async def test_a_command_that_cannot_be_started_is_a_failure() -> None:
-    async with LocalCluster(DEVICE, command=("/no/such/python",)) as cluster:
+    async with LocalCluster([DEVICE], command=("/no/such/python",)) as cluster:
         with pytest.raises(InstanceFailed, match="cannot be started"):
             await cluster.start(instance())
         assert not cluster.observe()
@@ -311,7 +321,7 @@ async def test_draining_finishes_what_was_received_and_takes_nothing_more() -> N
 
 
 async def test_what_does_not_drain_in_time_is_killed_and_its_batches_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastgshare.cluster.local._GRACE_S", 0.1)
+    monkeypatch.setattr("fastgshare.cluster.members.GRACE_S", 0.1)
     async with a_cluster() as watched:
         await watched.cluster.start(instance(do="deaf"))
         (status,) = watched.cluster.observe()
@@ -387,7 +397,7 @@ async def test_leaving_the_cluster_ends_everything() -> None:
 async def test_a_listener_that_raises_does_not_deafen_the_others() -> None:
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
-    async with LocalCluster(DEVICE, command=COMMAND) as cluster:
+    async with LocalCluster([DEVICE], command=COMMAND) as cluster:
         cluster.watch(lambda _: 1 / 0)
         watched = Watched(cluster)
         await cluster.start(instance())
@@ -414,7 +424,7 @@ from fastgshare.cluster.local import LocalCluster
 from tests.cluster.test_local_cluster import COMMAND, DEVICE, instance
 
 async def main():
-    async with LocalCluster(DEVICE, command=COMMAND) as cluster:
+    async with LocalCluster([DEVICE], command=COMMAND) as cluster:
         await cluster.start(instance())
         print(cluster.observe()[0].pid, flush=True)
         await asyncio.sleep(1000)

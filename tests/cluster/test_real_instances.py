@@ -54,7 +54,7 @@ async def machine(directory: Path) -> AsyncIterator[tuple[LocalCluster, NodeDaem
     daemon = NodeDaemon([DEVICE], directory / "node")
     await daemon.start()
     try:
-        async with asyncio.timeout(100), LocalCluster(DEVICE, daemon=daemon) as cluster:
+        async with asyncio.timeout(100), LocalCluster([DEVICE], daemon=daemon) as cluster:
             yield cluster, daemon
     finally:
         await daemon.stop()
@@ -154,7 +154,7 @@ from fastgshare.cluster.local import LocalCluster
 from tests.cluster.test_real_instances import DEVICE, instance
 
 async def main():
-    async with LocalCluster(DEVICE) as cluster:
+    async with LocalCluster([DEVICE]) as cluster:
         await cluster.start(instance("f-1", sys.argv[1] + ":describe"))
         print(cluster.observe()[0].pid, flush=True)
         await asyncio.sleep(1000)

@@ -129,7 +129,7 @@ async def test_what_was_deployed_on_another_device_is_refused_too(tmp_path: Path
     device = find_device(parse_device("standin"), {})
     daemon = NodeDaemon([device], tmp_path / "node")
     function = Function("net", Share(40, 0.4, 0.4), model=str(tmp_path / "m.onnx"))
-    async with LocalCluster(device, daemon=daemon) as cluster:
+    async with LocalCluster([device], daemon=daemon) as cluster:
         with pytest.raises(InstanceFailed, match="models compute on the CPU"):
             await cluster.start(Instance("net-1", function, Placement("net-1", device.id, Rect(0.0, 0.0, 40, 0.4))))
         assert not cluster.observe()

@@ -13,7 +13,7 @@ from typing import Final
 from fastgshare.cluster.devices import check_function, cpu_device
 from fastgshare.cluster.local import LocalCluster
 from fastgshare.domain.deployments import DeploymentStatus
-from fastgshare.domain.devices import Device
+from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Function
 from fastgshare.domain.logs import LogLine
@@ -29,29 +29,33 @@ from fastgshare.state.errors import StateUnavailable
 from fastgshare.state.functions import FunctionStore
 from fastgshare.state.locks import StateLock
 
-STANDIN_STATE: Final = "standin.state"
+STANDIN_STATES: Final = "standin*.state"
 DRAIN_S: Final = 5.0
 """How long requests that are here may take when the platform ends."""
 _SOCKET_PATH_BYTES: Final = 107
 """The longest path of a socket that the kernel takes."""
 
 
-class CheckedPlatform:
-    """`gateway.ports.Platform`: a controller that takes only functions that can run on its device."""
+def check_on(device: Device, function: Function) -> None:
+    """`scheduler.layouts.Check`: whether a function can be held to its share on a device, and uses it."""
+    check_function(device, function, os.environ)
 
-    def __init__(self, controller: Controller, device: Device) -> None:
+
+class CheckedPlatform:
+    """`gateway.ports.Platform`: a controller that takes only functions of which everything is there."""
+
+    def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._device = device
 
     async def deploy(self, function: Function) -> None:
         """Create a function, or replace the one of that name. Raises `InvalidValue` or `NoPlacement`."""
-        self._check(function)
+        references.check(function)
         await self._controller.deploy(function)
 
     async def deploy_all(self, functions: Sequence[Function]) -> None:
         """Deploy several functions, all or none, placed together. Raises `InvalidValue` or `NoPlacement`."""
         for function in functions:
-            self._check(function)
+            references.check(function)
         await self._controller.deploy_all(functions)
 
     async def remove(self, name: str) -> None:
@@ -74,16 +78,12 @@ class CheckedPlatform:
         """The last `tail` lines that a function's instances wrote. Raises `NotFound`."""
         return self._controller.logs(name, tail)
 
-    def _check(self, function: Function) -> None:
-        references.check(function)
-        check_function(self._device, function, os.environ)
-
 
 @dataclass(frozen=True, slots=True)
 class RunningPlatform:
-    """A platform that runs: its device, and its parts for who wants to look closer."""
+    """A platform that runs: its devices, and its parts for who wants to look closer."""
 
-    device: Device
+    devices: tuple[Device, ...]
     directory: Path
     platform: CheckedPlatform
     controller: Controller
@@ -91,6 +91,11 @@ class RunningPlatform:
     daemon: NodeDaemon
     server: Server
     service: FunctionService
+
+    @property
+    def device(self) -> Device:
+        """The first device."""
+        return self.devices[0]
 
     async def hasten_end(self) -> None:
         """Give up the requests that are here: nothing waits for them any more when this platform ends."""
@@ -103,50 +108,50 @@ async def running_platform(
     host: str,
     port: int,
     *,
-    device: Device | None = None,
+    devices: Sequence[Device] = (),
     window_s: float | None = None,
     drain_s: float = DRAIN_S,
     threads: int | None = None,
     spin: bool = False,
 ) -> AsyncIterator[RunningPlatform]:
-    """Run a platform on a device of this machine, with all functions that `directory` keeps, while entered.
+    """Run a platform on devices of this machine, with all functions that `directory` keeps, while entered.
 
-    device: the CPU unless another is given. host, port: where the gateway listens; port 0 takes a free one. window_s: a
-    fixed window instead of one that follows the bursts. drain_s: how long requests that are here may take in the end.
-    threads, spin: of every instance, as `LocalCluster` has them. Leaving ends all: no process, socket or shared memory
-    is left.
+    devices: in the order in which they are filled; the CPU unless others are given. host, port: where the gateway
+    listens; port 0 takes a free one. window_s: a fixed window instead of one that follows the bursts. drain_s: how long
+    requests that are here may take in the end. threads, spin: of every instance, as `LocalCluster` has them. Leaving
+    ends all: no process, socket or shared memory is left.
 
     Raises `StateUnavailable`, `InvalidValue` for an address that cannot be had, `DaemonUnavailable`.
     """
     node = directory / "node"
-    device, clock = device or cpu_device(), MonotonicClock()
-    daemon = NodeDaemon([device], node, window_s=window_s)
+    devices, clock = tuple(devices) or (cpu_device(),), MonotonicClock()
+    daemon = NodeDaemon(devices, node, window_s=window_s)
     _check_socket_path(directory, daemon.socket_path)
     with StateLock(directory), closing(_store(directory / "functions.sqlite")) as store:
         async with (
             _running_daemon(daemon, node),
             LocalCluster(
-                device,
+                devices,
                 daemon=daemon,
+                states=_states(devices, node),
                 log_directory=directory / "logs",
                 threads=threads,
                 spin=spin,
-                state=node / STANDIN_STATE,
             ) as cluster,
         ):
-            controller = Controller(cluster, store, clock, logs=cluster.logs)
-            platform = CheckedPlatform(controller, device)
+            controller = Controller(cluster, store, clock, logs=cluster.logs, check=check_on)
+            platform = CheckedPlatform(controller)
             app = create_app(platform, cluster, clock, ledger=daemon.totals, drain_s=drain_s)
             async with Server(app, host, port) as server, asyncio.TaskGroup() as tasks:
                 loop = tasks.create_task(controller.run(), name="controller")
-                yield RunningPlatform(device, directory, platform, controller, cluster, daemon, server, app[SERVICE])
+                yield RunningPlatform(devices, directory, platform, controller, cluster, daemon, server, app[SERVICE])
                 await server.stop()
                 loop.cancel()
 
 
 @asynccontextmanager
 async def _running_daemon(daemon: NodeDaemon, directory: Path) -> AsyncIterator[None]:
-    (directory / STANDIN_STATE).unlink(missing_ok=True)  # of one that was killed
+    _remove_states(directory)  # of one that was killed
     try:
         try:
             await daemon.start()
@@ -155,7 +160,18 @@ async def _running_daemon(daemon: NodeDaemon, directory: Path) -> AsyncIterator[
         yield
     finally:
         await daemon.stop()
-        (directory / STANDIN_STATE).unlink(missing_ok=True)
+        _remove_states(directory)
+
+
+def _states(devices: Sequence[Device], directory: Path) -> dict[str, Path]:
+    """By stand-in, the file that its processes share."""
+    found = [device.id for device in devices if device.kind is DeviceKind.STANDIN]
+    return {id: directory / STANDIN_STATES.replace("*", f"-{n}" if n else "") for n, id in enumerate(found)}
+
+
+def _remove_states(directory: Path) -> None:
+    for path in directory.glob(STANDIN_STATES):
+        path.unlink(missing_ok=True)
 
 
 def _store(path: Path) -> FunctionStore:

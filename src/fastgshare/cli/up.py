@@ -133,7 +133,7 @@ async def _serve(
 
     ending = Ending()
     try:
-        async with running_platform(directory, *address, device=device) as running:
+        async with running_platform(directory, *address, devices=[device]) as running:
             ending.platform = running
             await _run(running, functions, ending, speaker)
     except asyncio.CancelledError:

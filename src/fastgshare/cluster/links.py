@@ -32,6 +32,7 @@ class Link(asyncio.Protocol):
         self._batch_ids = itertools.count(1)
         self._batches: dict[int, _Pending] = {}
         self._blame = ""
+        self._busy_s = loop.time()
 
     @classmethod
     async def open(cls, instance_id: str, peer: socket.socket) -> Link:
@@ -39,6 +40,11 @@ class Link(asyncio.Protocol):
         peer.setblocking(False)
         _, link = await asyncio.get_running_loop().connect_accepted_socket(lambda: cls(instance_id), peer)
         return link
+
+    @property
+    def idle_s(self) -> float:
+        """For how long it has had no batch to answer; 0 while it has one."""
+        return 0.0 if self._batches else asyncio.get_running_loop().time() - self._busy_s
 
     def greet(self, hello: Hello) -> None:
         """Say what the instance is."""
@@ -116,6 +122,7 @@ class Link(asyncio.Protocol):
             case Result(batch_id, replies) if batch_id in self._batches:
                 self._batches[batch_id].settle(replies)
                 del self._batches[batch_id]
+                self._busy_s = asyncio.get_running_loop().time()
             case _:
                 raise WireError(f"a {type(frame).__name__} frame was not expected now")
 

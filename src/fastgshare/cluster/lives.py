@@ -46,13 +46,15 @@ class Life:
         self._status = replace(self._status, pid=pid)
         self._announce(self._status)
 
-    def go(self, state: InstanceState, *, burst_s: float | None = None, reason: str = "") -> None:
+    def go(
+        self, state: InstanceState, *, burst_s: float | None = None, reason: str = "", blameless: bool = False
+    ) -> None:
         """Come to another state. Raises `IllegalState`, changing nothing, if that cannot follow."""
         if state not in _NEXT[self.state]:
             raise IllegalState(f"instance {self._status.id} cannot go from {self.state} to {state}")
         known_s = self._status.burst_s if burst_s is None else burst_s
         pid = 0 if state in (_S.GONE, _S.FAILED) else self._status.pid
-        self._status = replace(self._status, state=state, burst_s=known_s, reason=reason, pid=pid)
+        self._status = replace(self._status, state=state, burst_s=known_s, reason=reason, pid=pid, blameless=blameless)
         self._announce(self._status)
 
     def move(self, instance: Instance) -> None:

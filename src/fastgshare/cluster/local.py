@@ -7,17 +7,20 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Final
+from types import MappingProxyType, TracebackType
+from typing import Any, Final
 
-from fastgshare.cluster.devices import check_function
+from fastgshare.cluster.berths import Berth
 from fastgshare.cluster.links import Link
 from fastgshare.cluster.lives import Life
 from fastgshare.cluster.logs import LogBook
-from fastgshare.cluster.ports import Daemon
-from fastgshare.cluster.processes import RUNTIME, Process, describe_exit, start_instance
+from fastgshare.cluster.members import GRACE_S, Member
+from fastgshare.cluster.ports import Daemon, Partitioner
+from fastgshare.cluster.processes import RUNTIME, describe_exit, start_instance
+from fastgshare.cluster.quarantines import Quarantine
 from fastgshare.dispatch.frames import Hello
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import FastGShareError, InstanceFailed, InstanceLost, InvalidValue, NotFound
@@ -26,63 +29,47 @@ from fastgshare.domain.logs import LogLine
 from fastgshare.domain.rects import Placement
 from fastgshare.domain.requests import Reply, Request
 from fastgshare.domain.shares import Share
-from fastgshare.manager.environments import environment, without_share
+from fastgshare.manager.conduct import FAULT
 from fastgshare.spec import functions
 
-_GRACE_S: Final = 2.0
-"""How long a process may take from its last word, or from SIGTERM, to its end."""
 _OUTPUT_S: Final = 0.2
 _SM_TOLERANCE: Final = 1e-6
-
-
-@dataclass(slots=True)
-class _Member:
-    """An instance that is here. verdict: why this cluster ended it, if it did. ended: set when all is over."""
-
-    life: Life
-    process: Process
-    link: Link
-    ended: asyncio.Event
-    verdict: str = ""
-
-    def condemn(self, verdict: str) -> None:
-        """End it at once, for the first reason there was."""
-        self.verdict = self.verdict or verdict
-        self.process.kill()
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class LocalCluster:
-    """`domain.ports.Cluster` on one device of this machine. Use it as an async context manager; leaving ends all.
+    """`domain.ports.Cluster` on devices of this machine. Use it as an async context manager; leaving ends all.
 
-    daemon: who gives tokens; None: nobody does, and cores are set here.
+    devices: in the order in which they are filled. daemon: who gives tokens on all of them; None: nobody does, and
+    cores are set here. partitioners: by device, what divides its SMs between processes; started and stopped by who made
+    them. states: by device, the file in which the instances on a stand-in share its state.
     log_directory: where log files are kept; None keeps lines in memory only.
     command: what starts an instance's process; ``--fd N`` is appended.
     start_timeout_s: how long an instance may take to become ready.
     hang_s: how long after the latest deadline of a batch its instance counts as hung, and is ended.
     threads, spin: threads of every instance (None: one per core of its rect; on a GPU, one) and whether they wait
     busily.
-    state: file in which the instances on a stand-in share its state.
 
     On the CPU an instance takes tokens for its bursts itself; on a GPU, and on the stand-in, the hook does that for all
-    that it launches, as for any program, and measures its bursts.
+    that it launches, as for any program, and measures its bursts. A fault ends all instances of its trust group on that
+    device; others of the group start there once the device has recovered.
     """
 
     def __init__(
         self,
-        device: Device,
+        devices: Sequence[Device],
         *,
         daemon: Daemon | None = None,
+        partitioners: Mapping[str, Partitioner] = _NONE,
+        states: Mapping[str, Path] = _NONE,
         log_directory: Path | None = None,
         command: Sequence[str] = RUNTIME,
         start_timeout_s: float = 120.0,
         hang_s: float = 30.0,
         threads: int | None = None,
         spin: bool = False,
-        state: Path | None = None,
     ) -> None:
-        self._device = device
-        self._hooked = daemon is not None and device.kind in (DeviceKind.GPU, DeviceKind.STANDIN)
-        self._state = state
+        self._berths = {d.id: Berth(d, daemon, partitioners.get(d.id), states.get(d.id)) for d in devices}
         self._daemon = daemon
         self._logs = LogBook(log_directory)
         self._command = command
@@ -90,13 +77,17 @@ class LocalCluster:
         self._hang_s = hang_s
         self._threads = threads
         self._spin = spin
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
         self._listeners: list[Callable[[InstanceStatus], None]] = []
         self._tasks = asyncio.TaskGroup()
+        self._quarantine = Quarantine(self._tasks)
         self._closing = False
 
     async def __aenter__(self) -> LocalCluster:
         await self._tasks.__aenter__()
+        for berth in self._berths.values():
+            if berth.partitioner is not None:
+                berth.partitioner.watch(partial(self._fail_group, berth))
         return self
 
     async def __aexit__(
@@ -110,8 +101,8 @@ class LocalCluster:
             await self._tasks.__aexit__(None, None, None)
 
     def devices(self) -> Sequence[Device]:
-        """The one device."""
-        return (self._device,)
+        """Those that instances can start on: not what was lost or is being drained."""
+        return [berth.device for berth in self._berths.values() if not berth.closed]
 
     def observe(self) -> Sequence[InstanceStatus]:
         """All instances whose processes have not ended."""
@@ -125,17 +116,25 @@ class LocalCluster:
         """The last `tail` lines that instances of a function wrote, oldest first."""
         return self._logs.tail(function_name, tail)
 
+    def lose(self, device_id: str, reason: str) -> None:
+        """A device does not answer any more: end what is on it, and start nothing there. Raises `NotFound`."""
+        berth = self._close(device_id, f"device {device_id} was lost: {reason}")
+        for member in self._on(berth):
+            member.condemn(berth.closed, blameless=True)
+
+    def drain(self, device_id: str, reason: str) -> None:
+        """Start nothing more on a device; what is on it goes on until it is stopped. Raises `NotFound`."""
+        berth = self._berths.get(device_id)
+        if berth is None or not berth.closed:  # one that was lost stays lost
+            self._close(device_id, f"device {device_id} is being drained: {reason}")
+
     async def start(self, instance: Instance) -> None:
         """Start an instance and return once it is ready.
 
         Raises `InstanceFailed` with its last words if it ends or does not become ready in time.
         """
-        if instance.id in self._members:
-            raise InstanceFailed(instance.id, "an instance of that id is here already")
-        if self._closing:
-            raise InstanceFailed(instance.id, "the platform is ending")
-        self._check(instance)
-        member = await self._spawn(instance)
+        berth = await self._admission(instance)
+        member = await self._spawn(instance, berth)
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await self._introduce(member)
@@ -161,7 +160,7 @@ class LocalCluster:
             member.life.go(InstanceState.DRAINING)
             member.link.stop()
         # A task of its own: whoever gives up waiting must not leave an instance that nobody ends.
-        self._tasks.create_task(_insist(member, drain_s), name=f"end of instance {instance_id}")
+        self._tasks.create_task(member.insist(drain_s), name=f"end of instance {instance_id}")
         await member.ended.wait()
 
     async def resize(self, changes: Mapping[str, tuple[Share, Placement]]) -> None:
@@ -171,12 +170,12 @@ class LocalCluster:
         """
         known = {id: change for id, change in changes.items() if id in self._members}
         for id, (share, placement) in known.items():
-            _check_resize(self._members[id].life.instance, share, placement)
+            _check_resize(self._members[id].instance, share, placement)
         if self._daemon is not None:
             await self._daemon.place({id: (share, placement.rect) for id, (share, placement) in known.items()})
         for id, (share, placement) in known.items():
             if (member := self._members.get(id)) is not None:
-                instance = member.life.instance
+                instance = member.instance
                 function = replace(instance.function, share=share)
                 member.life.move(replace(instance, function=function, placement=placement))
 
@@ -189,51 +188,102 @@ class LocalCluster:
         self._watch_for_hang(member, batch, replies)
         return await asyncio.shield(replies)
 
-    def _check(self, instance: Instance) -> None:
-        """Refuse what the hook cannot hold: a function may have been deployed when the platform had another device."""
-        if self._hooked:
-            try:
-                check_function(self._device, instance.function, os.environ)
-            except InvalidValue as error:
-                raise InstanceFailed(instance.id, str(error)) from None
+    async def _admission(self, instance: Instance) -> Berth:
+        """The place of an instance, once one of its trust group can start there. Raises `InstanceFailed`."""
+        berth = self._open_berth(instance)
+        try:
+            # It may have been deployed when the platform had other devices.
+            berth.check(instance.function, os.environ)
+            async with asyncio.timeout(self._start_timeout_s):
+                await self._quarantine.entry(berth, instance.function.trust_group)
+        except TimeoutError:
+            problem = f"its trust group could not start within {self._start_timeout_s:g} s"
+            raise InstanceFailed(instance.id, problem) from None
+        except FastGShareError as error:
+            raise InstanceFailed(instance.id, str(error)) from None
+        return self._open_berth(instance)
 
-    async def _spawn(self, instance: Instance) -> _Member:
+    def _open_berth(self, instance: Instance) -> Berth:
+        berth = self._berths.get(instance.placement.device_id)
+        if instance.id in self._members:
+            raise InstanceFailed(instance.id, "an instance of that id is here already")
+        if self._closing:
+            raise InstanceFailed(instance.id, "the platform is ending")
+        if berth is None:
+            raise InstanceFailed(instance.id, f"there is no device {instance.placement.device_id} here")
+        if berth.closed:
+            raise InstanceFailed(instance.id, berth.closed)
+        return berth
+
+    def _close(self, device_id: str, reason: str) -> Berth:
+        if device_id not in self._berths:
+            raise NotFound("device", device_id)
+        berth = self._berths[device_id]
+        berth.closed = reason
+        for member in self._on(berth):
+            self._announce(member.life.status)  # nothing is new about it, but there is something to decide
+        return berth
+
+    def _on(self, berth: Berth) -> list[Member]:
+        return [member for member in self._members.values() if member.berth is berth]
+
+    def _fail_group(self, berth: Berth, group: str, reason: str) -> None:
+        """The work of a trust group on a device has failed: end all of it, and recover."""
+        if berth.closed or self._closing or self._quarantine.holds(berth, group):
+            return
+        members = [member for member in self._members.values() if member.is_of(berth, group)]
+        suspects = [member for member in members if member.is_suspect] or members
+        for member in members:
+            verdict = f"the work of trust group {group} on device {berth.device.id} has failed: {reason}"
+            member.condemn(verdict, blameless=member not in suspects)
+        self._quarantine.begin(berth, group, [member.ended for member in members])
+
+    async def _spawn(self, instance: Instance, berth: Berth) -> Member:
         name = instance.function.name
         try:
+            env = berth.environment(instance, os.environ)
             process, peer = await start_instance(
-                self._command, self._environment(instance), lambda text: self._logs.write(name, instance.id, text)
+                self._command, env, lambda text: self._logs.write(name, instance.id, text)
             )
         except (OSError, NotFound) as error:
             raise InstanceFailed(instance.id, f"its process cannot be started: {error}") from error
         link = await Link.open(instance.id, peer)
-        member = _Member(Life(instance, self._announce), process, link, asyncio.Event())
+        member = Member(Life(instance, self._announce), process, link, berth, asyncio.Event())
         self._members[instance.id] = member
         self._tasks.create_task(self._see_to_its_end(member), name=f"instance {instance.id}")
         member.life.begin(process.pid)
         return member
 
-    async def _introduce(self, member: _Member) -> None:
-        """Admit an instance to the device, tell it what it is, and wait until it is ready."""
-        instance = member.life.instance
+    async def _introduce(self, member: Member) -> None:
+        """Admit an instance to its device, tell it what it is, and wait until it is ready."""
         if self._daemon is None:
             self._set_cores(member)
         else:
-            share, rect = instance.function.share, instance.placement.rect
-            burst_s = instance.function.burst_s
-            await self._daemon.admit(instance.id, member.process.pid, share, rect, burst_s, declared=burst_s > 0)
-        member.link.greet(Hello(self._start_document(instance)))
-        measured_s = await _readiness(member.link)
+            await self._admit(member, self._daemon)
+        member.link.greet(Hello(self._start_document(member)))
+        measured_s = await member.readiness()
         if measured_s is None:
             return
-        if self._hooked:
-            measured_s = instance.function.burst_s  # what was measured is not the device's time
+        if member.berth.is_hooked:
+            measured_s = member.instance.function.burst_s  # what was measured is not the device's time
         elif self._daemon is not None:
-            await self._daemon.set_burst(instance.id, measured_s)
+            await self._daemon.set_burst(member.instance.id, measured_s)
         if member.life.state is InstanceState.STARTING and not member.ended.is_set():
             member.life.go(InstanceState.READY, burst_s=measured_s)
 
+    @staticmethod
+    async def _admit(member: Member, daemon: Daemon) -> None:
+        instance, function = member.instance, member.instance.function
+        await daemon.admit(
+            *(instance.id, member.process.pid, function.share, instance.placement.rect, function.burst_s),
+            declared=function.burst_s > 0,
+            device_id=member.berth.device.id,
+            group=function.trust_group,
+            fatal_faults=member.berth.is_hooked,
+        )
+
     def _watch_for_hang(
-        self, member: _Member, batch: Sequence[Request], replies: asyncio.Future[Sequence[Reply]]
+        self, member: Member, batch: Sequence[Request], replies: asyncio.Future[Sequence[Reply]]
     ) -> None:
         """End an instance that does not answer a batch long after all its deadlines, whoever still waits for it."""
         loop = asyncio.get_running_loop()
@@ -242,73 +292,68 @@ class LocalCluster:
         watchdog = loop.call_at(hung_at_s, member.condemn, verdict)
         replies.add_done_callback(lambda _: watchdog.cancel())
 
-    def _start_document(self, instance: Instance) -> dict[str, object]:
+    def _start_document(self, member: Member) -> dict[str, object]:
+        instance, berth = member.instance, member.berth
+        takes_tokens = self._daemon is not None and not berth.is_hooked
         return {
             "instance_id": instance.id,
             "function": functions.dump(instance.function),
-            "threads": self._threads or (1 if self._hooked else len(self._cores(instance))),
+            "device": str(berth.device.kind),
+            "threads": self._threads or (1 if berth.is_hooked else len(berth.cores(instance))),
             "spin": self._spin,
-            "daemon_socket": None if self._daemon is None or self._hooked else str(self._daemon.socket_path),
-            "mem_bytes": 0 if self._hooked else instance.function.share.mem_bytes,
+            "daemon_socket": str(self._daemon.socket_path) if self._daemon is not None and takes_tokens else None,
+            "mem_bytes": 0 if berth.is_hooked else instance.function.share.mem_bytes,
         }
 
-    def _environment(self, instance: Instance) -> dict[str, str]:
-        """What an instance's process is told from the start. Raises `NotFound` without a hook to hold it."""
-        if self._daemon is None or not self._hooked:
-            return without_share(os.environ)
-        return environment(
-            *(self._device, instance.function.share),
-            socket_path=self._daemon.socket_path,
-            instance_id=instance.id,
-            state=self._state,
-            base=os.environ,
-        )
-
-    def _cores(self, instance: Instance) -> tuple[int, ...]:
-        rect = instance.placement.rect
-        return self._device.sms_of(rect.sm_offset, rect.sm)
-
-    def _set_cores(self, member: _Member) -> None:
-        if self._device.kind is DeviceKind.CPU:
+    @staticmethod
+    def _set_cores(member: Member) -> None:
+        if member.berth.device.kind is DeviceKind.CPU:
             with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(member.process.pid, self._cores(member.life.instance))
+                os.sched_setaffinity(member.process.pid, member.berth.cores(member.instance))
 
-    async def _see_to_its_end(self, member: _Member) -> None:
+    async def _see_to_its_end(self, member: Member) -> None:
         """Wait for the end of an instance by any cause, then tell the daemon, the listeners and who waits."""
         await asyncio.wait((member.process.exited, member.link.lost), return_when=asyncio.FIRST_COMPLETED)
         blame = member.link.lost.result() if member.link.lost.done() else ""
         if blame:
             member.condemn(blame)
-        elif not await _ends_within(member.process, _GRACE_S):
+        elif not await member.ends_within(GRACE_S):
             member.condemn("it closed its connection and went on")
         status = await member.process.exited
         await asyncio.wait((member.link.lost,), timeout=_OUTPUT_S)
         await member.process.last_output(_OUTPUT_S)
         if not member.verdict and self._daemon is not None and status == -signal.SIGKILL:
-            with contextlib.suppress(FastGShareError):
-                verdict = await self._daemon.verdict(member.life.instance.id)
-                member.verdict = f"the node daemon ended it: {verdict}" if verdict else ""
+            await self._ask_why(member, self._daemon)
         await self._forget(member, self._last_words(member, status))
 
-    async def _forget(self, member: _Member, reason: str) -> None:
+    async def _ask_why(self, member: Member, daemon: Daemon) -> None:
+        """Whether the daemon ended it, and for what; a fault may be that of its whole trust group."""
+        with contextlib.suppress(FastGShareError):
+            verdict = await daemon.verdict(member.instance.id)
+            if FAULT in verdict and member.berth.spreads_faults:
+                self._fail_group(member.berth, member.instance.function.trust_group, verdict)
+            if verdict and not member.verdict:
+                member.verdict = f"the node daemon ended it: {verdict}"
+
+    async def _forget(self, member: Member, reason: str) -> None:
         life = member.life
         del self._members[life.instance.id]
         member.link.close()
         if life.state is InstanceState.DRAINING:
             life.go(InstanceState.GONE)
         else:
-            life.go(InstanceState.FAILED, reason=reason)
+            life.go(InstanceState.FAILED, reason=reason, blameless=member.blameless)
         member.link.give_up(reason)
         if self._daemon is not None:
             with contextlib.suppress(FastGShareError):
                 await self._daemon.remove(life.instance.id)
         member.ended.set()
 
-    def _last_words(self, member: _Member, status: int) -> str:
+    def _last_words(self, member: Member, status: int) -> str:
         """What an instance said of its end; else how it came to it, and the last line it wrote."""
         if (said := member.link.refusal()) is not None:
             return said
-        instance = member.life.instance
+        instance = member.instance
         cause = member.verdict or describe_exit(status)
         line = self._logs.last_words(instance.function.name, instance.id)
         if member.life.state is not InstanceState.DRAINING:
@@ -327,28 +372,8 @@ class LocalCluster:
     async def _end_all(self) -> None:
         """End all instances without waiting for their work."""
         self._closing = True
+        self._quarantine.close()
         await asyncio.gather(*(self.stop(id, drain_s=0.0) for id in list(self._members)))
-
-
-async def _ends_within(process: Process, wait_s: float) -> bool:
-    await asyncio.wait((process.exited,), timeout=wait_s)
-    return process.exited.done()
-
-
-async def _insist(member: _Member, drain_s: float) -> None:
-    """Wait for an instance that was asked to end, then demand it, then end it."""
-    for wait_s, insist in ((drain_s, member.process.terminate), (_GRACE_S, member.process.kill)):
-        if await _ends_within(member.process, wait_s):
-            return
-        insist()
-
-
-async def _readiness(link: Link) -> float | None:
-    """The longest burst of an instance once it is ready; None if its link ends or it refuses before."""
-    await asyncio.wait((link.ready, link.lost), return_when=asyncio.FIRST_COMPLETED)
-    if link.ready.cancelled() or not link.ready.done() or link.ready.exception() is not None:
-        return None
-    return link.ready.result()
 
 
 def _check_resize(instance: Instance, share: Share, placement: Placement) -> None:

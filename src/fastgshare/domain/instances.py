@@ -33,7 +33,7 @@ class InstanceStatus:
     """What a cluster observes of one instance.
 
     burst_s: its longest unit of device work so far, in seconds (0: not measured yet).
-    reason: its last words if it failed, else empty.
+    reason: its last words if it failed, else empty. blameless: it failed for what others did or befell its device.
     """
 
     id: str
@@ -43,3 +43,4 @@ class InstanceStatus:
     pid: int = 0
     burst_s: float = 0.0
     reason: str = ""
+    blameless: bool = False

@@ -27,19 +27,23 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An instance that ended by itself, and has no successor yet. attempt: how many in a row that makes."""
+    """An instance that ended by itself, and has no successor yet. attempt: how many in a row that makes.
+
+    blameless: it ended for what others did, or befell its device; it does not count as one in the row.
+    """
 
     instance_id: str
     attempt: int
     failed_s: float
     was_ready: bool
     reason: str
+    blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """When a failed instance is followed by another: at once if it had answered and is the first in a row to fail,
-    else after `first_s`, doubled each time up to `longest_s`; never after `attempts` in a row.
+    """When a failed instance is followed by another: at once if it is blameless, or had answered and is the first in a
+    row to fail, else after `first_s`, doubled each time up to `longest_s`; never after `attempts` in a row.
 
     stable_s: how long an instance must have answered for its failure to be the first in a row.
     """
@@ -53,7 +57,7 @@ class Backoff:
         """When to start its successor; infinity for never."""
         if failure.attempt >= self.attempts:
             return math.inf
-        if failure.was_ready and failure.attempt == 1:
+        if failure.blameless or (failure.was_ready and failure.attempt == 1):
             return failure.failed_s
         return float(failure.failed_s + min(self.longest_s, self.first_s * 2 ** (failure.attempt - 1)))
 
@@ -73,13 +77,13 @@ class Book:
         for id, record in self.records.items():
             status = seen.get(id)
             if status is None or status.state in (InstanceState.FAILED, InstanceState.GONE):
-                reason = status.reason if status is not None else ""
-                book = book.failed(id, reason or "it went away", now_s, backoff)
+                reason, blameless = (status.reason, status.blameless) if status is not None else ("", False)
+                book = book.failed(id, reason or "it went away", now_s, backoff, blameless=blameless)
             elif status.state is InstanceState.READY and record.ready_s is None:
                 book = replace(book, records={**book.records, id: replace(record, ready_s=now_s)})
         return book
 
-    def failed(self, instance_id: str, reason: str, now_s: float, backoff: Backoff) -> Book:
+    def failed(self, instance_id: str, reason: str, now_s: float, backoff: Backoff, *, blameless: bool = False) -> Book:
         """An instance has ended. Counts once, and not if it was told to."""
         record = self.records.get(instance_id)
         if record is None:
@@ -89,7 +93,8 @@ class Book:
             return replace(self, records=records)
         was_ready = record.ready_s is not None
         stable = record.ready_s is not None and now_s - record.ready_s >= backoff.stable_s
-        failure = Failure(instance_id, 1 if stable else record.attempt, now_s, was_ready, reason)
+        attempt = (1 if stable else record.attempt) - blameless
+        failure = Failure(instance_id, attempt, now_s, was_ready, reason, blameless)
         name = record.function.name
         failures = {**self.failures, name: (*self.failures.get(name, ()), failure)}
         return replace(self, records=records, failures=failures)

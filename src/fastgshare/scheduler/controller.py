@@ -13,7 +13,7 @@ from fastgshare.domain.logs import LogLine
 from fastgshare.domain.ports import Clock, Cluster, Functions
 from fastgshare.scheduler.books import Backoff, number_of
 from fastgshare.scheduler.foresight import foresee
-from fastgshare.scheduler.layouts import check_fits_some
+from fastgshare.scheduler.layouts import Check, check_fits_some, check_share
 from fastgshare.scheduler.loops import Loop
 from fastgshare.scheduler.reconcile import settled
 
@@ -23,7 +23,7 @@ class Controller:
 
     functions: where deployments are kept; those found there are brought up by `run`.
     logs: gives the last lines of a function, by name and number of lines.
-    backoff: when failed instances get a successor.
+    backoff: when failed instances get a successor. check: what can be on which device at all.
     """
 
     def __init__(
@@ -34,13 +34,15 @@ class Controller:
         *,
         logs: Callable[[str, int], Sequence[LogLine]] | None = None,
         backoff: Backoff | None = None,
+        check: Check = check_share,
     ) -> None:
+        self._check = check
         self._cluster = cluster
         self._functions = functions
         self._deployments = {d.function.name: d for d in functions.all()}
         self._clock = clock
         self._logs = logs
-        self._loop = Loop(cluster, clock, backoff or Backoff(), self._deployments)
+        self._loop = Loop(cluster, clock, backoff or Backoff(), self._deployments, check)
 
     async def run(self) -> None:
         """Keep instances as wished until cancelled. Instances are left to the cluster then."""
@@ -60,7 +62,7 @@ class Controller:
             if names.count(name) > 1:
                 raise InvalidValue("name", name, "every function once")
         for function in functions:
-            check_fits_some(self._cluster.devices(), function.share)
+            check_fits_some(self._cluster.devices(), function, self._check)
         changes = {f.name: self._as_deployment(f) for f in functions}
         self._check_room(changes)
         self._store(changes)
@@ -166,7 +168,8 @@ class Controller:
                 raise NoPlacement(f"function {name} would lose its place to {', '.join(changes)}: {problem}")
 
     def _foresee(self, wanted: Mapping[str, Deployment]) -> dict[str, str]:
-        return dict(foresee(list(wanted.values()), self._loop.view(), self._loop.book, self._cluster.devices()))
+        view, devices = self._loop.view(), self._cluster.devices()
+        return dict(foresee(list(wanted.values()), view, self._loop.book, devices, check=self._check))
 
     def _status(self, deployment: Deployment) -> DeploymentStatus:
         name = deployment.function.name
@@ -175,6 +178,6 @@ class Controller:
 
     def _is_settled(self, name: str) -> bool:
         deployment = self._deployments.get(name)
-        return (
-            deployment is None or name in self._loop.problems or settled(deployment, self._loop.view(), self._loop.book)
-        )
+        if deployment is None or name in self._loop.problems:
+            return True
+        return settled(deployment, self._loop.view(), self._loop.book, self._cluster.devices())

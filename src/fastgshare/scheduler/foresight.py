@@ -9,6 +9,7 @@ from fastgshare.domain.deployments import Deployment
 from fastgshare.domain.devices import Device
 from fastgshare.domain.instances import InstanceState, InstanceStatus
 from fastgshare.scheduler.books import Backoff, Book
+from fastgshare.scheduler.layouts import Check, check_share
 from fastgshare.scheduler.plans import Plan, Resize, Start, Stop, after
 from fastgshare.scheduler.reconcile import reconcile
 
@@ -17,7 +18,12 @@ _LIVE = (InstanceState.STARTING, InstanceState.READY)
 
 
 def foresee(
-    wanted: Sequence[Deployment], observed: Sequence[InstanceStatus], book: Book, devices: Sequence[Device]
+    wanted: Sequence[Deployment],
+    observed: Sequence[InstanceStatus],
+    book: Book,
+    devices: Sequence[Device],
+    *,
+    check: Check = check_share,
 ) -> Mapping[str, str]:
     """The problems that remain once all plans have been carried out and nothing failed: who has no place, and why."""
     there = {s.id: replace(s, state=InstanceState.READY) for s in observed if s.state in _LIVE}
@@ -25,7 +31,7 @@ def foresee(
     plan = Plan()
     for _ in range(2 * sum(d.replicas for d in wanted) + len(there) + 4):
         book = replace(book.observe(there.values(), 0.0, _BACKOFF), failures={})
-        plan = reconcile(wanted, list(there.values()), book, devices, 0.0)
+        plan = reconcile(wanted, list(there.values()), book, devices, 0.0, check=check)
         if not plan.actions:
             break
         book = after(book, plan)

@@ -13,6 +13,7 @@ from fastgshare.domain.errors import FastGShareError, InstanceFailed
 from fastgshare.domain.instances import Instance, InstanceState, InstanceStatus
 from fastgshare.domain.ports import Clock, Cluster
 from fastgshare.scheduler.books import Backoff, Book
+from fastgshare.scheduler.layouts import Check, check_share
 from fastgshare.scheduler.plans import Plan, Resize, Start, Stop, after
 from fastgshare.scheduler.reconcile import reconcile
 
@@ -47,15 +48,24 @@ class Loop:
     """Makes a cluster's instances those that are wanted.
 
     wanted: deployments by name, read at every decision; whoever changes them calls `forgive`.
+    check: what can be on which device at all.
     book, problems: what the loop remembers, and by function why wanted instances are not there.
     changed: rings whenever any of it, or an instance, may have changed.
     """
 
-    def __init__(self, cluster: Cluster, clock: Clock, backoff: Backoff, wanted: Mapping[str, Deployment]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        backoff: Backoff,
+        wanted: Mapping[str, Deployment],
+        check: Check = check_share,
+    ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._backoff = backoff
         self._wanted = wanted
+        self._check = check
         self.book = Book()
         self.problems: dict[str, str] = {}
         self.changed = Bell()
@@ -93,11 +103,11 @@ class Loop:
 
     def _on_change(self, status: InstanceStatus) -> None:
         if status.state is InstanceState.FAILED:
-            self._fail(status.id, status.reason)
+            self._fail(status.id, status.reason, blameless=status.blameless)
         self._ring()
 
-    def _fail(self, instance_id: str, reason: str) -> None:
-        self.book = self.book.failed(instance_id, reason, self._clock.now(), self._backoff)
+    def _fail(self, instance_id: str, reason: str, *, blameless: bool = False) -> None:
+        self.book = self.book.failed(instance_id, reason, self._clock.now(), self._backoff, blameless=blameless)
 
     def _ring(self) -> None:
         self._wake.set()
@@ -107,7 +117,7 @@ class Loop:
         view, now_s = self.view(), self._clock.now()
         self.book = self.book.observe(view, now_s, self._backoff)
         wanted, devices = list(self._wanted.values()), self._cluster.devices()
-        plan = reconcile(wanted, view, self.book, devices, now_s, backoff=self._backoff)
+        plan = reconcile(wanted, view, self.book, devices, now_s, backoff=self._backoff, check=self._check)
         self.problems = dict(plan.problems)
         wake_s = plan.wake_s
         if await self._resize(plan):

@@ -14,7 +14,7 @@ from fastgshare.domain.functions import Function
 from fastgshare.domain.instances import Instance, InstanceState, InstanceStatus
 from fastgshare.domain.shares import Share
 from fastgshare.scheduler.books import Backoff, Book, Failure, number_of
-from fastgshare.scheduler.layouts import Layout, Occupant
+from fastgshare.scheduler.layouts import Check, Layout, Occupant, check_share
 from fastgshare.scheduler.plans import Action, Plan, Resize, Start, Stop
 
 _DRAIN_S = 60.0  # for an instance of which nothing is remembered
@@ -30,6 +30,7 @@ def reconcile(
     now_s: float,
     *,
     backoff: Backoff | None = None,
+    check: Check = check_share,
 ) -> Plan:
     """Decide what to do about the instances that are there, given those that are wanted.
 
@@ -37,7 +38,7 @@ def reconcile(
     only the gateway is concerned, resized live where only quotas changed, and else replaced: the new one beside the
     old where both fit, otherwise the old one goes first. A constant wish ends in an empty plan.
     """
-    return _Draft(observed, book, devices, now_s, backoff or Backoff()).plan(wanted)
+    return _Draft(observed, book, devices, now_s, backoff or Backoff(), check).plan(wanted)
 
 
 def can_serve(running: Function, wanted: Function) -> bool:
@@ -97,10 +98,13 @@ class _Draft:
         devices: Sequence[Device],
         now_s: float,
         backoff: Backoff,
+        check: Check,
     ) -> None:
+        self._check = check
         self._observed = sorted(observed, key=lambda s: (s.function_name, number_of(s.id), s.id))
         self._book = book
         self._devices = devices
+        self._device_ids = {device.id for device in devices}
         self._now_s = now_s
         self._backoff = backoff
         self._stops: dict[str, Stop] = {}
@@ -114,7 +118,7 @@ class _Draft:
         for crew in crews:
             self._stop_surplus(crew)
             self._count_missing(crew)
-        layout = Layout(self._devices, self._occupants(), _MAX_NODES)
+        layout = Layout(self._devices, self._occupants(), _MAX_NODES, self._check)
         self._resize(crews, layout)
         self._start_missing(crews, layout)
         wake_s = None if self._wake_s == math.inf else self._wake_s
@@ -128,7 +132,11 @@ class _Draft:
 
     def _is_fresh(self, status: InstanceStatus, function: Function) -> bool:
         record = self._book.records.get(status.id)
-        return record is not None and can_serve(record.function, function)
+        return self._is_at_home(status) and record is not None and can_serve(record.function, function)
+
+    def _is_at_home(self, status: InstanceStatus) -> bool:
+        """Whether its device is one that instances are placed on, still."""
+        return status.placement.device_id in self._device_ids
 
     def _stop_strangers(self, names: set[str]) -> None:
         for status in self._observed:
@@ -145,9 +153,11 @@ class _Draft:
             crew.fresh.remove(status)
         ready = sum(s.state is InstanceState.READY for s in crew.fresh)
         serving = [s for s in crew.old if s.state is InstanceState.READY]
+        serving.sort(key=self._is_at_home, reverse=True)  # those that have to move anyway are the last to go
         kept = serving[max(0, len(serving) - (replicas - ready)) :] if replicas > ready else []
         for status in [s for s in crew.old if s not in kept]:
-            self._stop(status, f"it is of an earlier version of {name}")
+            moves = f"its device {status.placement.device_id} takes no instances any more"
+            self._stop(status, f"it is of an earlier version of {name}" if self._is_at_home(status) else moves)
         crew.old = kept
 
     def _count_missing(self, crew: _Crew) -> None:
@@ -173,10 +183,17 @@ class _Draft:
 
     def _occupants(self) -> dict[str, Occupant]:
         return {
-            s.id: Occupant(s.placement, self._share(s), s.state is InstanceState.READY and s.id not in self._stops)
+            s.id: Occupant(s.placement, self._share(s), self._is_movable(s), self._group(s))
             for s in self._observed
             if s.state is not InstanceState.FAILED
         }
+
+    def _is_movable(self, status: InstanceStatus) -> bool:
+        return status.state is InstanceState.READY and status.id not in self._stops
+
+    def _group(self, status: InstanceStatus) -> str:
+        record = self._book.records.get(status.id)
+        return record.function.trust_group if record else ""
 
     def _share(self, status: InstanceStatus) -> Share:
         record = self._book.records.get(status.id)
@@ -211,7 +228,7 @@ class _Draft:
         if all(new.waits for new in newcomers):
             return
         newcomers.sort(key=lambda new: new.failure is None)
-        reasons = layout.place({new.id: new.crew.function.share for new in newcomers})
+        reasons = layout.place({new.id: new.crew.function for new in newcomers})
         now = [new for new in newcomers if not new.waits]
         for new in now:
             if new.id not in reasons:
@@ -234,27 +251,33 @@ class _Draft:
 
     def _make_room(self, crew: _Crew, unplaced: Sequence[str], layout: Layout) -> None:
         """For what has no place now: wait if it soon will have, else stop an old one if that helps, else say so."""
-        name, share = crew.function.name, crew.function.share
-        newcomers = dict.fromkeys(unplaced, share)
+        name = crew.function.name
+        newcomers = dict.fromkeys(unplaced, crew.function)
         refused = self._hopeful(layout, without=()).place(newcomers)
         if len(refused) < len(newcomers):  # something is under way that makes room for some
             return
-        old = [s.id for s in crew.old]
+        old = [s.id for s in crew.old if self._is_at_home(s)]  # others make no room where there can be some
         starting = any(s.state is InstanceState.STARTING for s in crew.fresh)
         starting = starting or any(s.instance.function.name == name for s in self._starts)
         if old and len(self._hopeful(layout, without=old).place(newcomers)) < len(refused):
             if not starting:
-                self._stop(crew.old[0], f"it makes room for the next version of {name}")
+                first = next(s for s in crew.old if s.id == old[0])
+                self._stop(first, f"it makes room for the next version of {name}")
             return
         reason = next(iter(refused.values()))
         count = f"{len(refused)} of {crew.deployment.replicas} instances"
-        self._problems.setdefault(name, f"{count} have no place: {reason}")
+        self._problems.setdefault(name, f"{count} have no place: {reason}{self._stranded(crew)}")
+
+    def _stranded(self, crew: _Crew) -> str:
+        """Who answers from where nothing else can be placed, in words."""
+        there = [f"{s.id} on device {s.placement.device_id}" for s in crew.old if not self._is_at_home(s)]
+        return f"; until then {', '.join(there)} goes on, where nothing is placed any more" if there else ""
 
     def _hopeful(self, layout: Layout, without: Sequence[str]) -> Layout:
         """The layout once all that start are ready and all that end have gone."""
         leaving = {s.id for s in self._observed if s.state is InstanceState.DRAINING} | set(self._stops) | set(without)
         staying = {id: replace(o, movable=True) for id, o in layout.occupants.items() if id not in leaving}
-        return Layout(self._devices, staying, _MAX_NODES)
+        return Layout(self._devices, staying, _MAX_NODES, self._check)
 
     def _stop(self, status: InstanceStatus, reason: str) -> None:
         record = self._book.records.get(status.id)
@@ -278,9 +301,12 @@ def _resizes(layout: Layout) -> list[Action]:
     return [Resize(changes, f"other quotas or slots for {', '.join(changes)}")] if changes else []
 
 
-def settled(deployment: Deployment, observed: Sequence[InstanceStatus], book: Book) -> bool:
-    """Whether exactly the wanted instances are there, ready, and as the function says."""
+def settled(deployment: Deployment, observed: Sequence[InstanceStatus], book: Book, devices: Sequence[Device]) -> bool:
+    """Whether exactly the wanted instances are there, on these devices, ready, and as the function says."""
+    here = {device.id for device in devices}
     live = [s for s in observed if s.function_name == deployment.function.name and s.state in _LIVE]
+    if any(s.placement.device_id not in here for s in live):
+        return False
     return len(live) == deployment.replicas and all(_as_wanted(s, deployment.function, book) for s in live)
 
 

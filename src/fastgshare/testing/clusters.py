@@ -52,6 +52,7 @@ class FakeCluster:
         answer: Callable[[Instance, Request], Reply] = echo,
     ) -> None:
         self._devices = tuple(devices)
+        self._closed: dict[str, str] = {}
         self._clock = clock
         self._answer = answer
         self._members: dict[str, _Member] = {}
@@ -78,13 +79,25 @@ class FakeCluster:
         """End an instance as if its process had died."""
         self._end(self._members[instance_id], InstanceState.FAILED, reason)
 
+    def lose(self, device_id: str, reason: str) -> None:
+        """A device has gone, and all that was on it with it."""
+        self._closed[device_id] = f"device {device_id} was lost: {reason}"
+        for member in self._on(device_id):
+            self._end(member, InstanceState.FAILED, self._closed[device_id], blameless=True)
+
+    def drain(self, device_id: str, reason: str) -> None:
+        """A device takes nothing more; what is on it goes on."""
+        self._closed.setdefault(device_id, f"device {device_id} is being drained: {reason}")
+        for member in self._on(device_id):
+            self._tell(member)
+
     def instance(self, instance_id: str) -> Instance:
         """An instance as it was started, or resized since. Raises KeyError."""
         return self._members[instance_id].instance
 
     def devices(self) -> Sequence[Device]:
-        """The devices given."""
-        return self._devices
+        """The devices given, but for those that were lost or are being drained."""
+        return [device for device in self._devices if device.id not in self._closed]
 
     def observe(self) -> Sequence[InstanceStatus]:
         """All instances that have neither gone nor failed."""
@@ -97,6 +110,8 @@ class FakeCluster:
     async def start(self, instance: Instance) -> None:
         """Be ready after `start_s`. Raises `InstanceFailed` as told by `break_starts` or if killed meanwhile."""
         self.starts.append(instance)
+        if reason := self._closed.get(instance.placement.device_id):
+            raise InstanceFailed(instance.id, reason)
         status = InstanceStatus(instance.id, instance.function.name, InstanceState.STARTING, instance.placement)
         member = self._members[instance.id] = _Member(instance, status)
         member.idle.set()
@@ -174,11 +189,14 @@ class FakeCluster:
         member.instance = Instance(old.id, replace(old.function, share=share), placement)
         member.status = replace(member.status, placement=placement)
 
-    def _end(self, member: _Member, state: InstanceState, reason: str) -> None:
+    def _on(self, device_id: str) -> list[_Member]:
+        return [m for m in self._members.values() if m.status.placement.device_id == device_id]
+
+    def _end(self, member: _Member, state: InstanceState, reason: str, *, blameless: bool = False) -> None:
         if member.ended.is_set():
             return
         del self._members[member.instance.id]
-        member.status = replace(member.status, state=state, reason=reason)
+        member.status = replace(member.status, state=state, reason=reason, blameless=blameless)
         member.ended.set()
         self._tell(member)
 

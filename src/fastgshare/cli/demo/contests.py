@@ -130,7 +130,7 @@ async def best_setting(work: Work, device: Device, told: Callable[[], None]) -> 
     async with AsyncExitStack() as stack:
         contestants = {}
         for setting in rates:
-            cluster = LocalCluster(device, threads=setting.threads, spin=setting.spin)
+            cluster = LocalCluster([device], threads=setting.threads, spin=setting.spin)
             await stack.enter_async_context(cluster)
             instance = _on_the_whole_device(work.function, device, Rect(0, 0, 100, 1))
             await cluster.start(instance)
@@ -156,7 +156,7 @@ async def time_sharing(
         contestants = []
         for position, work in enumerate(works):
             setting = chosen[work.function.name]
-            cluster = LocalCluster(device, daemon=daemon, threads=setting.threads, spin=setting.spin)
+            cluster = LocalCluster([device], daemon=daemon, threads=setting.threads, spin=setting.spin)
             await stack.enter_async_context(cluster)
             rect = Rect(0, position * quota, 100, quota)
             instance = _on_the_whole_device(work.function, device, rect)
