@@ -1,5 +1,6 @@
 #include "queues.h"
 
+#include "faults.h"
 #include "functions.h"
 
 namespace fasthook {
@@ -134,8 +135,9 @@ bool look_at(Queue* queue, uint64_t now) {
   while (queue->count > 0) {
     Mark mark = queue->marks[queue->first];
     enter_context(queue->context);
-    // An error is the program's affair, and its work is over too.
+    // With an error its work is over too.
     CUresult result = real.cuEventQuery(mark.event);
+    note_fault(result == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : result);
     if (result == CUDA_ERROR_NOT_READY) {
       queue->unready_at_ns = now;
       break;
@@ -163,7 +165,9 @@ bool mark_all(Queue* queue, uint64_t now) {
   Mark mark;
   mark.event = take_event(queue->context);
   mark.launched_ns = queue->launched_ns;
-  if (mark.event == nullptr || real.cuEventRecord(mark.event, stream) != CUDA_SUCCESS) {
+  CUresult result = mark.event != nullptr ? real.cuEventRecord(mark.event, stream) : CUDA_SUCCESS;
+  note_fault(result);
+  if (mark.event == nullptr || result != CUDA_SUCCESS) {
     // Its context is gone or broken, and its work with it.
     give_event(queue->context, mark.event);
     drop_marks(queue);
