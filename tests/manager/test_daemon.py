@@ -50,8 +50,8 @@ class Worker:
 class Node:
     """A daemon and workers, all of which end with the test."""
 
-    def __init__(self, directory: Path, device: Device = ABSTRACT) -> None:
-        self.daemon = NodeDaemon([device], directory)
+    def __init__(self, directory: Path, *devices: Device) -> None:
+        self.daemon = NodeDaemon(devices or (ABSTRACT,), directory)
         self.directory = directory
         self.workers: list[Worker] = []
 
@@ -64,6 +64,8 @@ class Node:
         *,
         program: str = "",
         declared: bool = True,
+        device_id: str = "",
+        group: str = "",
     ) -> Worker:
         log = self.directory / f"{name}.holds"
         command = ["-c", program] if program else ["-m", "fastgshare.manager.saturation"]
@@ -75,7 +77,9 @@ class Node:
         )
         worker = Worker(name, process, log)
         self.workers.append(worker)
-        await self.daemon.admit(name, process.pid, share, rect, burst_s, declared=declared)
+        await self.daemon.admit(
+            *(name, process.pid, share, rect, burst_s), declared=declared, device_id=device_id, group=group
+        )
         assert process.stdout is not None and process.stdin is not None
         assert (await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).strip() == b"ready"
         process.stdin.write(b"go\n")
@@ -435,3 +439,72 @@ async def test_nothing_is_left_behind(tmp_path: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert set(os.listdir(tmp_path)) <= {"ledger.csv", "first.holds"}  # noqa: PTH208 - nothing else runs here
+
+
+GPUS = (Device("gpu-0", DeviceKind.STANDIN, 132), Device("gpu-1", DeviceKind.STANDIN, 132))
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[Node]:
+    """A daemon of two devices."""
+    node = Node(tmp_path, *GPUS)
+    await node.daemon.start()
+    try:
+        yield node
+    finally:
+        await node.close()
+
+
+async def test_instances_of_two_devices_do_not_wait_for_each_other(two: Node) -> None:
+    most = Share(100, 0.9, 0.9)
+    one = await two.worker("one", most, Rect(0, 0, 100, 0.9), device_id="gpu-0")
+    other = await two.worker("other", most, Rect(0, 0, 100, 0.9), device_id="gpu-1")
+    await works_on(one)
+    await works_on(other)
+    status = await two.daemon.status()
+    assert {name: seat["device_id"] for name, seat in status["instances"].items()} == {"one": "gpu-0", "other": "gpu-1"}
+    assert set(status["devices"]) == {"gpu-0", "gpu-1"}
+    totals = {entry.instance_id: entry for entry in await two.daemon.totals()}
+    assert totals.keys() == {"one", "other"}
+
+
+async def test_an_unknown_device_is_refused_by_name(two: Node) -> None:
+    with pytest.raises(FastGShareError, match="device_id: 'gpu-9' is not allowed; allowed: gpu-0, gpu-1"):
+        await two.worker("one", HALF, FIRST, device_id="gpu-9")
+
+
+async def test_an_instance_stays_on_the_device_it_was_admitted_to(two: Node) -> None:
+    one = await two.worker("one", HALF, FIRST, device_id="gpu-1")
+    with pytest.raises(FastGShareError, match="gpu-1, where instance one is"):
+        await two.daemon.admit("one", one.process.pid, HALF, FIRST, device_id="gpu-0")
+
+
+async def test_a_successor_takes_over_all_devices(two: Node) -> None:
+    """M6, with a device that nobody is on beside one that somebody is on."""
+    one = await two.worker("one", HALF, FIRST, device_id="gpu-1")
+    await works_on(one)
+    former = two.daemon.pid
+    os.kill(former, signal.SIGKILL)
+
+    async def taken_back() -> bool:
+        status = await two.daemon.status()
+        seat = status["instances"].get("one", {"index": -1, "device_id": ""})
+        return status["pid"] != former and (seat["index"], seat["device_id"]) == (0, "gpu-1")
+
+    await eventually(taken_back)
+    await works_on(one)
+    other = await two.worker("other", HALF, FIRST, device_id="gpu-0")
+    await works_on(other)
+
+
+async def test_slots_of_two_groups_never_overlap_in_real_time(two: Node) -> None:
+    """On SMs apart, at the same time of the window: the claims of either keep the other out."""
+    thirty = Share(30, 0.5, 0.5)
+    a = await two.worker("a", thirty, Rect(0, 0, 30, 0.5), 0.002, group="a")
+    b = await two.worker("b", thirty, Rect(30, 0.25, 30, 0.5), 0.002, group="b")
+    await works_on(a)
+    await works_on(b)
+    await asyncio.sleep(0.5)
+    holds = sorted([(*hold[:2], "a") for hold in a.holds()] + [(*hold[:2], "b") for hold in b.holds()])
+    assert {who for *_, who in holds} == {"a", "b"}
+    assert all(one[1] <= other[0] or one[2] == other[2] for one, other in pairwise(holds))
