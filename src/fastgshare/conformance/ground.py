@@ -153,15 +153,17 @@ class Ground:
             preload=self.preload,
         )
 
-    async def start(self, place: Place, way: str, *words: str) -> Probe:
-        """Start a probe on a share: admitted, and told to begin."""
-        return await self.start_program(place, self.program(way, *words))
+    async def start(self, place: Place, way: str, *words: str, group: str = "") -> Probe:
+        """Start a probe on a share, of a trust group: admitted, and told to begin."""
+        return await self.start_program(place, self.program(way, *words), group=group)
 
-    async def start_program(self, place: Place, words: Sequence[str], settings: Mapping[str, str] = {}) -> Probe:
+    async def start_program(
+        self, place: Place, words: Sequence[str], settings: Mapping[str, str] = {}, *, group: str = ""
+    ) -> Probe:
         """The same with a command line of its own; it begins when its standard input says so."""
         instance_id = f"probe-{next(self._numbers)}"
         probe = await self.start_alone(instance_id, words, self.environment(place, instance_id, settings))
-        await self.daemon.admit(instance_id, probe.process.pid, *place)
+        await self.daemon.admit(instance_id, probe.process.pid, *place, group=group)
         probe.say()
         return probe
 

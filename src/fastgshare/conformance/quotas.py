@@ -86,6 +86,16 @@ async def three_of_sixty(ground: Ground) -> list[Row]:
     return [_never_together("SM sum: three on 60% of the SMs, with loans, never overlap", probes)]
 
 
+async def trust_groups(ground: Ground) -> list[Row]:
+    """Two of different trust groups on SMs apart, at the same time of the window as the packer would never have it."""
+    places = [share(0.4, sm=30), share(0.4, sm=30, sm_at=50, at=0.2)]
+    words = ("dlsym", "load", "seconds=1.5", *_kernels(2).words)
+    probes = [await ground.start(place, *words, group=f"group-{i}") for i, place in enumerate(places)]
+    for probe in probes:
+        await probe.finish()
+    return [_never_together("trust groups: two on SMs apart never overlap", probes)]
+
+
 async def limits(ground: Ground) -> list[Row]:
     """Alone: no more than the limit, and all that is idle below it."""
     capped = await ground.run(share(_REQUESTED, _LIMIT), "dlsym", "load", "seconds=1.1")

@@ -25,6 +25,7 @@ TOPICS: Final[dict[str, Callable[[Ground], Awaitable[list[Row]]]]] = {
     "accuracy": quotas.accuracy,
     "neighbours": quotas.neighbours,
     "SM sum": quotas.three_of_sixty,
+    "trust groups": quotas.trust_groups,
     "limits": quotas.limits,
     "resize": quotas.resize,
     "enforcement": enforcement.rows,
