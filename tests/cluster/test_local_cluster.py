@@ -8,7 +8,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,22 @@ import pytest
 
 from fastgshare.cluster.local import LocalCluster
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.domain.errors import DaemonUnavailable, InstanceFailed, InstanceLost, InvalidValue
+from fastgshare.domain.errors import (
+    DaemonUnavailable,
+    InstanceFailed,
+    InstanceLost,
+    InvalidValue,
+    NotFound,
+    PartitionerUnavailable,
+)
 from fastgshare.domain.functions import Function
 from fastgshare.domain.instances import Instance, InstanceState, InstanceStatus
+from fastgshare.domain.partitions import Guarantee, Partitioning
 from fastgshare.domain.ports import Cluster
 from fastgshare.domain.rects import Placement, Rect
 from fastgshare.domain.requests import Request
 from fastgshare.domain.shares import Share
+from fastgshare.manager.conduct import FAULT
 
 CORES = tuple(sorted(os.sched_getaffinity(0)))
 DEVICE = Device("cpu", DeviceKind.CPU, len(CORES), 2**40, CORES)
@@ -47,10 +57,12 @@ class Daemon:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.admitted: list[tuple[Any, ...]] = []
+        self.verdicts: dict[str, str] = {}
         self.answers = True
 
     async def verdict(self, instance_id: str) -> str:
-        return ""
+        return self.verdicts.get(instance_id, "")
 
     async def admit(
         self,
@@ -66,6 +78,7 @@ class Daemon:
         fatal_faults: bool = False,
     ) -> None:
         self._tell("admit", instance_id, pid, share, rect, burst_s)
+        self.admitted.append(("admit", instance_id, (device_id, group, fatal_faults)))
 
     async def place(self, changes: Mapping[str, tuple[Share, Rect]]) -> None:
         self._tell("place", dict(changes))
@@ -441,3 +454,204 @@ async def test_kill_9_of_the_cluster_ends_its_instances() -> None:
     parent.kill()
     await parent.wait()
     await until_it_ended(pid)
+
+
+# --- several devices, trust groups, faults ----------------------------------------------------------------------------
+
+OTHER = Device("other", DeviceKind.CPU, len(CORES), 2**40, CORES)
+
+
+class Divider:
+    """A partitioner that does as it is told: `ends` lets recoveries end, `broken` lets them fail."""
+
+    def __init__(self, name: str = "mps") -> None:
+        self.partitioning = Partitioning(name, Guarantee.CAP, "1 to 100%", 0, False, True, "for tests")
+        self.told: list[tuple[str, str]] = []
+        self.ends = asyncio.Event()
+        self.broken = False
+        self._listeners: list[Callable[[str, str], None]] = []
+
+    async def start(self) -> None:
+        self.told.append(("start", ""))
+
+    async def open(self, group: str) -> None:
+        self.told.append(("open", group))
+
+    def environment(self, group: str, base: Mapping[str, str]) -> dict[str, str]:
+        return {**base, "GROUP": group}
+
+    def watch(self, listener: Callable[[str, str], None]) -> None:
+        self._listeners.append(listener)
+
+    def fault(self, group: str, reason: str = "an illegal address") -> None:
+        for listener in self._listeners:
+            listener(group, reason)
+
+    async def recover(self, group: str) -> None:
+        self.told.append(("recover", group))
+        await self.ends.wait()
+        if self.broken:
+            raise PartitionerUnavailable("the server does not answer")
+
+    async def stop(self) -> None:
+        self.told.append(("stop", ""))
+
+
+@contextlib.asynccontextmanager
+async def two_devices(**options: Any) -> AsyncIterator[tuple[Watched, Divider]]:
+    divider = Divider()
+    cluster = LocalCluster([DEVICE, OTHER], command=COMMAND, partitioners={"cpu": divider}, **options)
+    async with asyncio.timeout(60), cluster:
+        yield Watched(cluster), divider
+
+
+def member(id: str, group: str = "default", device_id: str = "cpu", do: str = "") -> Instance:
+    made = instance(id, do, trust_group=group)
+    return replace(made, placement=replace(made.placement, device_id=device_id))
+
+
+def ids(watched: Watched) -> set[str]:
+    return {status.id for status in watched.cluster.observe()}
+
+
+async def test_a_fault_ends_its_trust_group_on_its_device_and_nobody_else() -> None:
+    async with two_devices() as (watched, divider):
+        for made in (member("a-1"), member("a-2"), member("b-1", "b"), member("a-3", device_id="other")):
+            await watched.cluster.start(made)
+        divider.fault("default")
+        failed = await watched.until(S.FAILED, "a-1")
+        assert failed.reason.startswith("the work of trust group default on device cpu has failed: an illegal address")
+        await watched.until(S.FAILED, "a-2")
+        assert ids(watched) == {"b-1", "a-3"}
+        assert [r.status for r in await watched.cluster.send("b-1", [request()])] == [200]
+
+
+async def test_starts_of_a_faulty_group_wait_until_it_has_recovered_and_those_of_others_do_not() -> None:
+    async with two_devices() as (watched, divider):
+        await watched.cluster.start(member("a-1"))
+        divider.fault("default")
+        divider.fault("default", "and again")  # is the same one
+        waiting = asyncio.create_task(watched.cluster.start(member("a-2")))
+        await watched.cluster.start(member("b-1", "b"))
+        await watched.until(S.FAILED, "a-1")
+        assert not waiting.done()
+        assert "a-2" not in ids(watched)
+        divider.ends.set()
+        await waiting
+        assert ids(watched) == {"a-2", "b-1"}
+        assert divider.told == [("open", "default"), ("open", "b"), ("recover", "default"), ("open", "default")]
+
+
+async def test_a_start_that_is_called_off_while_its_group_recovers_leaves_nothing() -> None:
+    async with two_devices() as (watched, divider):
+        await watched.cluster.start(member("a-1"))
+        divider.fault("default")
+        waiting = asyncio.create_task(watched.cluster.start(member("a-2")))
+        await watched.until(S.FAILED, "a-1")
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert watched.states("a-2") == []
+
+
+async def test_a_group_that_does_not_recover_is_tried_again_with_the_next_start() -> None:
+    async with two_devices(start_timeout_s=20) as (watched, divider):
+        await watched.cluster.start(member("a-1"))
+        divider.ends.set()
+        divider.broken = True
+        divider.fault("default")
+        with pytest.raises(InstanceFailed, match="trust group default on device cpu has not recovered"):
+            await watched.cluster.start(member("a-2"))
+        divider.broken = False
+        await watched.cluster.start(member("a-3"))
+        assert ids(watched) == {"a-3"}
+
+
+async def test_who_had_nothing_to_do_has_no_part_in_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_devices() as (watched, divider):
+        for made in (member("idle-1"), member("busy-1", do="hang")):
+            await watched.cluster.start(made)
+        monkeypatch.setattr("fastgshare.cluster.members._SUSPECT_S", 0.0)
+        lost = asyncio.create_task(watched.cluster.send("busy-1", [request()]))
+        await watched.until_line("batch")
+        divider.fault("default")
+        assert not (await watched.until(S.FAILED, "busy-1")).blameless
+        assert (await watched.until(S.FAILED, "idle-1")).blameless
+        with pytest.raises(InstanceLost):
+            await lost
+
+
+async def test_with_nobody_to_suspect_all_are_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_devices() as (watched, divider):
+        await watched.cluster.start(member("a-1"))
+        monkeypatch.setattr("fastgshare.cluster.members._SUSPECT_S", 0.0)
+        divider.fault("default")
+        assert not (await watched.until(S.FAILED, "a-1")).blameless
+
+
+async def test_the_daemons_verdict_on_a_fault_is_that_of_the_group() -> None:
+    daemon = Daemon()
+    divider = Divider()
+    cluster = LocalCluster([DEVICE], command=COMMAND, daemon=daemon, partitioners={"cpu": divider})
+    async with asyncio.timeout(60), cluster:
+        watched = Watched(cluster)
+        for made in (member("a-1"), member("a-2"), member("b-1", "b")):
+            await cluster.start(made)
+        daemon.verdicts["a-1"] = f"{FAULT} 700"
+        os.kill(next(s.pid for s in cluster.observe() if s.id == "a-1"), signal.SIGKILL)
+        for id in ("a-1", "a-2"):
+            assert "driver's error 700" in (await watched.until(S.FAILED, id)).reason
+        assert ids(watched) == {"b-1"}
+        assert [(who, where) for _, who, where in daemon.admitted] == [
+            ("a-1", ("cpu", "default", False)),
+            ("a-2", ("cpu", "default", False)),
+            ("b-1", ("cpu", "b", False)),
+        ]
+
+
+async def test_a_lost_device_ends_what_is_on_it_and_takes_nothing_more() -> None:
+    async with two_devices() as (watched, divider):
+        for made in (member("a-1", do="hang"), member("a-2", device_id="other")):
+            await watched.cluster.start(made)
+        lost = asyncio.create_task(watched.cluster.send("a-1", [request()]))
+        await watched.until_line("batch")
+        watched.cluster.lose("cpu", "it fell off the bus (XID 79)")
+        assert [device.id for device in watched.cluster.devices()] == ["other"]
+        failed = await watched.until(S.FAILED, "a-1")
+        assert failed.blameless
+        assert failed.reason.startswith("device cpu was lost: it fell off the bus (XID 79)")
+        with pytest.raises(InstanceLost):
+            await lost
+        with pytest.raises(InstanceFailed, match="device cpu was lost"):
+            await watched.cluster.start(member("a-3"))
+        divider.fault("default")
+        assert ids(watched) == {"a-2"}
+
+
+async def test_a_drained_device_keeps_what_is_on_it_and_takes_nothing_more() -> None:
+    async with two_devices() as (watched, _):
+        await watched.cluster.start(member("a-1"))
+        heard = len(watched.news)
+        watched.cluster.drain("cpu", "ECC errors")
+        assert [status.state for status in watched.news[heard:]] == [S.READY]  # so that something is decided
+        assert [device.id for device in watched.cluster.devices()] == ["other"]
+        assert [r.status for r in await watched.cluster.send("a-1", [request()])] == [200]
+        with pytest.raises(InstanceFailed, match="device cpu is being drained: ECC errors"):
+            await watched.cluster.start(member("a-3"))
+        watched.cluster.lose("cpu", "gone")
+        watched.cluster.drain("cpu", "late news")
+        assert "device cpu was lost: gone" in (await watched.until(S.FAILED, "a-1")).reason
+        with pytest.raises(NotFound):
+            watched.cluster.lose("none", "")
+
+
+async def test_a_device_that_is_not_here_is_refused() -> None:
+    async with two_devices() as (watched, _):
+        with pytest.raises(InstanceFailed, match="there is no device elsewhere here"):
+            await watched.cluster.start(member("a-1", device_id="elsewhere"))
+
+
+async def test_leaving_does_not_wait_for_a_recovery() -> None:
+    async with two_devices() as (watched, divider):
+        await watched.cluster.start(member("a-1"))
+        divider.fault("default")
+        await watched.until(S.FAILED, "a-1")

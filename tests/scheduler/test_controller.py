@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, InvalidValue, NoPlacement, NotFound
 from fastgshare.domain.functions import Function, Replicas
 from fastgshare.domain.instances import InstanceState
@@ -42,13 +43,15 @@ class Platform:
 
 
 @asynccontextmanager
-async def platform(functions: Sequence[Function] = (), start_s: float = 1.0, cores: int = 2) -> AsyncIterator[Platform]:
+async def platform(
+    functions: Sequence[Function] = (), start_s: float = 1.0, cores: int = 2, more: Sequence[Device] = ()
+) -> AsyncIterator[Platform]:
     """A running controller; at the end no rect may ever have overlapped another."""
     store = FakeFunctions()
     for one in functions:
         store.put(one, 1)
     clock = FakeClock()
-    cluster = FakeCluster([cpu(cores)], clock, start_s=start_s)
+    cluster = FakeCluster([cpu(cores), *more], clock, start_s=start_s)
     controller = Controller(cluster, store, clock)
     running = asyncio.create_task(controller.run())
     await clock.settle()
@@ -370,3 +373,40 @@ async def test_a_function_from_a_larger_machine_has_a_problem_and_the_others_run
         assert p.ready("f") == ["f-1"]
         await p.controller.deploy(replace(function("f"), queue_size=1))
         assert p.ready("f") == ["f-1"]
+
+
+OTHER = Device("other", DeviceKind.CPU, 2)
+
+
+async def test_a_lost_device_is_made_good_elsewhere_at_once() -> None:
+    async with platform([function(quota=0.8)], more=[OTHER]) as p:
+        await p.clock.advance(1.0)
+        p.cluster.lose("cpu", "it fell off the bus")
+        assert p.ready() == []
+        await p.clock.advance(1.0)
+        assert p.ready() == ["f-2"]
+        assert p.cluster.instance("f-2").placement.device_id == "other"
+
+
+async def test_who_has_to_leave_a_device_goes_once_its_successor_answers() -> None:
+    async with platform([function(quota=0.8)], more=[OTHER]) as p:
+        await p.clock.advance(1.0)
+        p.cluster.drain("cpu", "ECC errors")
+        waiting = asyncio.create_task(p.controller.settled("f", 10.0))
+        await p.clock.advance(0.5)
+        assert p.ready() == ["f-1"]
+        assert not waiting.done()
+        await p.clock.advance(0.5)
+        assert [s.id for s in (await waiting).instances if s.state is InstanceState.READY] == ["f-2"]
+        assert p.cluster.stops == ["f-1"]
+
+
+async def test_what_is_deployed_after_a_loss_is_checked_against_what_is_left() -> None:
+    async with platform(more=[OTHER]) as p:
+        p.cluster.lose("cpu", "gone")
+        await p.controller.deploy(function("f", 100, 0.7))
+        with pytest.raises(NoPlacement, match="of device other"):
+            await p.controller.deploy(function("g", 100, 0.7))
+        p.cluster.lose("other", "gone too")
+        with pytest.raises(NoPlacement, match="there is no device"):
+            await p.controller.deploy(function("g", 100, 0.7))

@@ -8,12 +8,15 @@ import pytest
 from tests.scheduler.worlds import BACKOFF, World, deployment
 
 from fastgshare.domain.devices import Device
+from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Batching, Function, Replicas, Slo
 from fastgshare.domain.instances import InstanceState, InstanceStatus
 from fastgshare.domain.rects import Placement, Rect
 from fastgshare.domain.shares import Share
+from fastgshare.scheduler.books import Book
 from fastgshare.scheduler.plans import Resize, Start, Stop
-from fastgshare.testing.strategies import ABSTRACT, cpu
+from fastgshare.scheduler.reconcile import reconcile
+from fastgshare.testing.strategies import ABSTRACT, cpu, gpu
 
 
 def function(
@@ -281,3 +284,84 @@ def test_failed_instances_that_a_cluster_still_shows_are_cleared_away(world: Wor
     world.fail("f-1", "killed")
     stops = [a for a in world.decide([deployment(function())]).actions if isinstance(a, Stop)]
     assert stops == [Stop("f-1", 0.0, "it failed: killed")]
+
+
+def test_a_share_that_one_device_does_not_have_goes_to_another() -> None:
+    world = World([cpu(2), gpu()])
+    world.run([deployment(function("f", 37, 0.5)), deployment(function("g", 50, 0.5))])
+    assert {s.id: s.placement.device_id for s in world.instances.values()} == {"f-1": "gpu", "g-1": "cpu"}
+
+
+def test_what_cannot_be_on_a_device_for_other_reasons_goes_to_another_or_is_a_problem() -> None:
+    def check(device: Device, function: Function) -> None:
+        if device.id == "cpu" and function.model == "gpu.onnx":
+            raise InvalidValue("model", function.model, "one for CPUs")
+
+    devices, wanted = [cpu(2), gpu()], [deployment(function(model="gpu.onnx"))]
+    (start,) = reconcile(wanted, [], Book(), devices, 0.0, check=check).actions
+    assert isinstance(start, Start)
+    assert start.instance.placement.device_id == "gpu"
+    assert "one for CPUs" in reconcile(wanted, [], Book(), devices[:1], 0.0, check=check).problems["f"]
+
+
+def test_trust_groups_take_turns_on_a_gpu_and_run_beside_each_other_on_a_cpu() -> None:
+    other = replace(function("g"), trust_group="other")
+    for device, overlaps in ((gpu(), False), (cpu(2), True)):
+        world = World([device])
+        world.run([deployment(function()), deployment(other)])
+        one, two = (s.placement.rect for s in world.instances.values())
+        assert one.coincides(two) == overlaps
+
+
+def test_who_is_on_a_device_that_is_drained_moves_and_says_why(world: World) -> None:
+    world.devices = [*world.devices, gpu()]
+    world.run([deployment(function())])
+    world.drain("cpu")
+    world.run([deployment(function())])
+    assert world.ready("f") == ["f-2"]
+    assert world.log[-1] == "its device cpu takes no instances any more"
+
+
+def test_what_cannot_move_stays_and_says_why() -> None:
+    world = World([cpu(2), gpu()])
+    wanted = [deployment(function("f", 100, 0.8)), deployment(function("g", 100, 0.8))]
+    world.run(wanted)
+    world.drain("cpu")
+    plan = world.run(wanted)
+    assert (world.ready("f"), world.ready("g")) == (["f-1"], ["g-1"])
+    assert plan.problems.keys() == {"f"}
+    assert "until then f-1 on device cpu goes on, where nothing is placed any more" in plan.problems["f"]
+    assert not world.run(wanted[:1]).problems
+    assert world.ready("f") == ["f-2"]
+
+
+def test_with_no_device_left_everything_is_a_problem(world: World) -> None:
+    world.run([deployment(function())])
+    world.lose("cpu")
+    plan = world.run([deployment(function())])
+    assert plan.problems["f"] == "1 of 1 instances have no place: there is no device"
+
+
+def test_who_failed_for_what_others_did_is_followed_at_once_however_often(world: World) -> None:
+    world.run([deployment(function())])
+    for _ in range(2 * BACKOFF.attempts):
+        (id,) = world.ready("f")
+        world.fail(id, "its trust group failed")
+        world.instances[id] = replace(world.instances[id], blameless=True)
+        began_s = world.now_s
+        assert not world.run([deployment(function())]).problems
+        assert world.now_s == began_s
+
+
+def test_who_fails_itself_in_between_still_counts_up(world: World) -> None:
+    world.run([deployment(function())])
+    for attempt in range(1, BACKOFF.attempts + 1):
+        (id,) = world.ready("f")
+        world.fail(id, "it faulted")
+        plan = world.run([deployment(function())])
+        if attempt < BACKOFF.attempts:
+            (id,) = world.ready("f")
+            world.fail(id, "its trust group failed")
+            world.instances[id] = replace(world.instances[id], blameless=True)
+            world.run([deployment(function())])
+    assert "gave up after 6 attempts" in plan.problems["f"]

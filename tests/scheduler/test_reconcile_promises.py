@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.scheduler.worlds import World, counts, deployment
@@ -92,3 +94,67 @@ def test_what_is_foreseen_to_fit_does_fit(history: tuple[list[Device], list[Wish
     for wish in wanted:
         foreseen = foresee(wish, list(world.instances.values()), world.book, devices)
         assert world.run(wish).problems.keys() <= foreseen.keys()
+
+
+@st.composite
+def estates(draw: st.DrawFn) -> tuple[list[Device], Wish]:
+    """Devices of several kinds and grids, and functions with shares of one or another of them, in two trust groups."""
+    kinds = [strategies.cpu(4), strategies.gpu(), replace(strategies.gpu(), id="gpu-whole", steps=1)]
+    devices = draw(st.lists(st.sampled_from(kinds), min_size=2, max_size=3, unique_by=lambda d: d.id))
+    wish = []
+    for name in draw(st.sets(st.sampled_from("abcd"), min_size=1, max_size=4)):
+        function = draw(strategies.functions(draw(st.sampled_from(devices)), name))
+        function = replace(function, trust_group=draw(st.sampled_from(["default", "other"])))
+        wish.append(deployment(function, draw(st.integers(1, function.replicas.maximum))))
+    return devices, wish
+
+
+@given(estates(), st.data())
+@settings(max_examples=60)
+def test_who_has_to_leave_a_device_answers_until_another_does(
+    estate: tuple[list[Device], Wish], data: st.DataObject
+) -> None:
+    devices, wish = estate
+    world = World(devices)
+    assume(not world.run(wish).problems)
+    world.drain(data.draw(st.sampled_from(devices)).id)
+    for _ in range(60):
+        busy = world.busy()
+        plan = world.step(wish)
+        assert all(count >= d.replicas for count, d in zip(counts(world, wish).values(), wish, strict=True))
+        if not plan.actions and not busy:
+            break
+    here = {device.id for device in world.devices}
+    away = {s.function_name: s.id for s in world.instances.values() if s.placement.device_id not in here}
+    assert away.keys() <= world.run(wish).problems.keys()
+    assert all(away[name] in world.run(wish).problems[name] for name in away)
+
+
+@given(estates(), st.data())
+@settings(max_examples=60)
+def test_whatever_devices_vanish_what_fits_on_the_others_is_there_in_the_end(
+    estate: tuple[list[Device], Wish], data: st.DataObject
+) -> None:
+    devices, wish = estate
+    world = World(devices)
+    for device in data.draw(st.permutations(devices))[: data.draw(st.integers(0, len(devices)))]:
+        for _ in range(data.draw(st.integers(0, 4))):
+            world.step(wish)
+        data.draw(st.sampled_from([world.lose, world.drain]))(device.id)
+    plan = world.run(wish, steps=100)
+    assert not world.decide(wish).actions
+    assert is_as_wanted(world, wish, plan.problems)
+    if not world.devices:
+        assert plan.problems.keys() == {d.function.name for d in wish}
+
+
+@given(estates())
+@settings(max_examples=60)
+def test_a_lost_device_puts_nobody_off(estate: tuple[list[Device], Wish]) -> None:
+    devices, wish = estate
+    world = World(devices)
+    assume(not world.run(wish).problems)
+    world.lose(devices[0].id)
+    began_s = world.now_s
+    world.run(wish)
+    assert world.now_s == began_s  # nobody's successor had to wait for its time

@@ -10,6 +10,7 @@ from fastgshare.domain.deployments import Deployment
 from fastgshare.domain.devices import Device
 from fastgshare.domain.functions import Function
 from fastgshare.domain.instances import InstanceState, InstanceStatus
+from fastgshare.domain.rects import Placement
 from fastgshare.scheduler.books import Backoff, Book
 from fastgshare.scheduler.plans import Plan, Resize, Start, Stop, after
 from fastgshare.scheduler.reconcile import reconcile
@@ -64,7 +65,7 @@ class World:
     def run(self, wanted: Sequence[Deployment], steps: int = 60) -> Plan:
         """Step until nothing is left to do and nothing is under way; passes time where a plan waits for it."""
         for _ in range(steps):
-            busy = self._busy()
+            busy = self.busy()
             plan = self.step(wanted)
             if not plan.actions and not busy:
                 if plan.wake_s is None:
@@ -74,6 +75,18 @@ class World:
 
     def fail(self, id: str, reason: str = "killed") -> None:
         self.instances[id] = replace(self.instances[id], state=InstanceState.FAILED, reason=reason)
+
+    def drain(self, device_id: str) -> None:
+        """A device takes nothing more."""
+        self.devices = [device for device in self.devices if device.id != device_id]
+
+    def lose(self, device_id: str) -> None:
+        """A device has gone, with all that was on it."""
+        self.drain(device_id)
+        for id, status in self.instances.items():
+            if status.placement.device_id == device_id:
+                lost = replace(status, state=InstanceState.FAILED, reason="its device was lost", blameless=True)
+                self.instances[id] = lost
 
     def ready(self, name: str) -> list[str]:
         return [s.id for s in self.instances.values() if s.function_name == name and s.state is InstanceState.READY]
@@ -85,13 +98,20 @@ class World:
 
     def check_rects(self) -> None:
         alive = [s.placement for s in self.instances.values() if s.state is not InstanceState.FAILED]
+        apart = {device.id for device in self.devices if device.takes_turns}
         for a, b in itertools.combinations(alive, 2):
             assert a.device_id != b.device_id or not a.rect.overlaps(b.rect)
+            if a.device_id == b.device_id and a.device_id in apart and self._group(a) != self._group(b):
+                assert not a.rect.coincides(b.rect)
         for placement in alive:
             assert placement.rect.sm_end <= 100 + 1e-9
             assert placement.rect.quota_end <= 1 + 1e-9
 
-    def _busy(self) -> bool:
+    def _group(self, placement: Placement) -> str:
+        return self.functions[placement.instance_id].trust_group
+
+    def busy(self) -> bool:
+        """Whether anything is under way."""
         return any(s.state in (InstanceState.STARTING, InstanceState.DRAINING) for s in self.instances.values())
 
     def _finish(self) -> None:

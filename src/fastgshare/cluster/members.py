@@ -41,7 +41,7 @@ class Member:
     @property
     def is_suspect(self) -> bool:
         """Whether a fault that was noticed just now can be its own: it starts, or has had work just before."""
-        return self.life.state is InstanceState.STARTING or self.link.idle_s < _SUSPECT_S
+        return self.life.state is InstanceState.STARTING or self.link.idle_s <= _SUSPECT_S
 
     def is_of(self, berth: Berth, group: str) -> bool:
         """Whether it shares a fault with the others of that trust group on that device."""
