@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -136,6 +137,11 @@ class Host {
     }
   }
   void has_waited() { at_ns_ = std::max(at_ns_, now_ns()); }
+  void wait_until(uint64_t ns) {
+    at_ns_ = std::max(at_ns_, ns);
+    work(0);
+    has_waited();
+  }
 
  private:
   uint64_t at_ns_ = now_ns();
@@ -149,10 +155,16 @@ uint64_t next_random(uint64_t* state) {
   return x ^ x >> 31;
 }
 
+// From 0 to less than 1.
+double chance(uint64_t* state) { return static_cast<double>(next_random(state) >> 11) * 0x1p-53; }
+
+uint64_t in_ns(double seconds) { return static_cast<uint64_t>(seconds * 1e9); }
+
 class Player {
  public:
   Player(const Trace& trace, uint64_t seed) : trace_(trace), random_(seed) { open(); }
   void answer_one();
+  void wait_until(uint64_t ns) { host_.wait_until(ns); }
   const std::string& device() const { return device_; }
 
  private:
@@ -206,8 +218,7 @@ void Player::answer_one() {
     if (step.kind == StepKind::kLaunch) launch(step.kernel);
     if (step.kind == StepKind::kSync) CALL(cuStreamSynchronize, stream_), host_.has_waited();
   }
-  double chance = static_cast<double>(next_random(&random_) >> 11) * 0x1p-53;
-  pace_ = 1 + trace_.spread * (2 * chance - 1);
+  pace_ = 1 + trace_.spread * (2 * chance(&random_) - 1);
 }
 
 // --- what is asked, and what is said
@@ -218,14 +229,18 @@ struct Asked {
   double seconds = 5;
   uint64_t requests = 0;  // 0: as many as the time allows
   uint64_t seed = 1;
+  double settle = 0;  // seconds that do not count, before those that do
+  double rate = 0;    // arrivals a second; 0: one request after the other
 };
 
 constexpr const char* kUsage =
-    "usage: replay TRACE [--seconds S | --requests N] [--seed N]\n"
+    "usage: replay TRACE [--seconds S | --requests N] [--seed N] [--settle S] [--rate R]\n"
     "Plays the kernel trace in file TRACE through the CUDA driver, one request after the other, and prints "
     "what it\n"
-    "answered as JSON. After one request to warm up: S seconds (default 5), or N requests. Seed: of host "
-    "times.\n";
+    "answered as JSON. After one request to warm up, and S seconds to settle: S seconds (default 5), or N "
+    "requests.\n"
+    "Rate: requests arrive by chance, R a second, and may have to wait in line. Seed: of host times and "
+    "arrivals.\n";
 
 double positive(const char* option, const char* text) {
   char* end = nullptr;
@@ -243,11 +258,14 @@ Asked read_arguments(char** argv) {
     if (word == "--help" || word == "-h") {
       fputs(kUsage, stdout);
       exit(0);
-    } else if (word == "--seconds" || word == "--requests" || word == "--seed") {
+    } else if (word == "--seconds" || word == "--requests" || word == "--seed" || word == "--settle" ||
+               word == "--rate") {
       double value = positive(word.c_str(), at[1]);
       if (word == "--seconds") asked.seconds = value;
       if (word == "--requests") asked.requests = static_cast<uint64_t>(std::max(1.0, value));
       if (word == "--seed") asked.seed = static_cast<uint64_t>(value);
+      if (word == "--settle") asked.settle = value;
+      if (word == "--rate") asked.rate = value;
       ++at;
     } else if (word[0] == '-' || !asked.trace.empty()) {
       fail(2, word + " is not known; try replay --help");
@@ -286,17 +304,59 @@ void describe(const Trace& trace) {
          static_cast<double>(host_ns) / 1e6, static_cast<double>(device_ns) / 1e6);
 }
 
-void report(const Asked& asked, const Trace& trace, const Player& player, std::vector<uint64_t> latencies,
-            uint64_t passed_ns) {
+struct Played {
+  std::vector<uint64_t> latencies;
+  uint64_t passed_ns = 0;
+  size_t unanswered = 0;  // arrivals that were left over
+};
+
+void report(const Asked& asked, const Trace& trace, const Player& player, Played played) {
+  std::vector<uint64_t>& latencies = played.latencies;
   std::sort(latencies.begin(), latencies.end());
-  double seconds = static_cast<double>(passed_ns) / 1e9;
+  double seconds = static_cast<double>(played.passed_ns) / 1e9;
   printf("{\"trace\": %s, \"device\": %s, ", quoted(asked.trace).c_str(), quoted(player.device()).c_str());
   describe(trace);
-  printf("\"requests\": %zu, \"seconds\": %.3f, \"rps\": %.2f, ", latencies.size(), seconds,
-         static_cast<double>(latencies.size()) / seconds);
+  printf("\"requests\": %zu, \"unanswered\": %zu, \"seconds\": %.3f, \"rps\": %.2f, ", latencies.size(),
+         played.unanswered, seconds, static_cast<double>(latencies.size()) / seconds);
+  if (latencies.empty()) latencies.push_back(0);
   printf("\"latency_ms\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"max\": %.3f}}\n",
          percentile_ms(latencies, 0.5), percentile_ms(latencies, 0.9), percentile_ms(latencies, 0.99),
          percentile_ms(latencies, 1));
+}
+
+Played back_to_back(const Asked& asked, Player* player) {
+  Played played;
+  uint64_t start = now_ns(), now = start;
+  for (uint64_t settled = start + in_ns(asked.settle); now < settled; now = now_ns()) player->answer_one();
+  start = now;
+  uint64_t end = start + in_ns(asked.seconds);
+  while (asked.requests != 0 ? played.latencies.size() < asked.requests : now < end) {
+    uint64_t began = now;
+    player->answer_one();
+    now = now_ns();
+    played.latencies.push_back(now - began);
+  }
+  played.passed_ns = now - start;
+  return played;
+}
+
+// Arrivals do not wait for answers: what a request waits in line for is part of its latency.
+Played as_they_arrive(const Asked& asked, Player* player) {
+  Played played;
+  uint64_t random = asked.seed, arrives = now_ns(), from = arrives + in_ns(asked.settle);
+  uint64_t end = from + in_ns(asked.seconds);
+  auto next = [&] { return arrives + in_ns(-std::log(1 - chance(&random)) / asked.rate); };
+  auto wanted = [&] {
+    return asked.requests != 0 ? played.latencies.size() < asked.requests : arrives < end;
+  };
+  for (; wanted() && (asked.requests != 0 || now_ns() < end); arrives = next()) {
+    player->wait_until(arrives);
+    player->answer_one();
+    if (arrives >= from) played.latencies.push_back(now_ns() - arrives);
+  }
+  played.passed_ns = asked.requests != 0 ? now_ns() - std::min(from, now_ns()) : end - from;
+  for (; asked.requests == 0 && arrives < end; arrives = next()) ++played.unanswered;
+  return played;
 }
 
 int play(char** argv) {
@@ -307,15 +367,8 @@ int play(char** argv) {
   prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
   Player player(trace, asked.seed);
   player.answer_one();
-  std::vector<uint64_t> latencies;
-  uint64_t start = now_ns(), now = start, end = start + static_cast<uint64_t>(asked.seconds * 1e9);
-  while (asked.requests != 0 ? latencies.size() < asked.requests : now < end) {
-    uint64_t began = now;
-    player.answer_one();
-    now = now_ns();
-    latencies.push_back(now - began);
-  }
-  report(asked, trace, player, std::move(latencies), now - start);
+  report(asked, trace, player,
+         asked.rate > 0 ? as_they_arrive(asked, &player) : back_to_back(asked, &player));
   return 0;
 }
 
