@@ -277,3 +277,17 @@ def test_what_is_no_record_is_nobody(host: Host) -> None:
     for text in ("", "[]", '{"guests": [{"name": 3}]}', '{"guests": 3}'):
         record.write_text(text)
         assert host.programs() == {}
+
+
+def test_programs_of_different_trust_groups_take_turns(host: Host) -> None:
+    first = Talk(host, *STANDIN, "sm=40,request=0.5", "--name", "first")
+    second = Talk(host, *STANDIN, "sm=40,request=0.4", "--name", "second", "--group", "other")
+    found = host.programs()
+    assert [found[name]["trust_group"] for name in ("first", "second")] == ["default", "other"]
+    one, two = (found[name]["place"] for name in ("first", "second"))
+    assert one["quota_offset"] + one["quota"] <= two["quota_offset"] + 1e-6
+    refused = host.verb(*STANDIN, "sm=40,request=0.2", "--group", "third", "true")
+    assert refused.returncode == 1
+    assert "trust groups" in refused.stderr
+    assert host.verb(*STANDIN, "sm=40,request=0.2", "--group", "-", "true").returncode == 2
+    assert (first.end(), second.end()) == ((0, ""), (0, ""))

@@ -35,6 +35,7 @@ def described(guest: Guest) -> dict[str, Any]:
         "name": guest.name,
         "pid": guest.pid,
         "command": list(guest.command),
+        "trust_group": guest.group,
         "share": {
             "sm": share.sm_partition,
             "request": share.quota_request,

@@ -11,6 +11,7 @@ import click
 
 from fastgshare.cli.guests import described, read_device
 from fastgshare.domain.errors import InvalidValue
+from fastgshare.domain.functions import DEFAULT_GROUP
 from fastgshare.spec.devices import ALLOWED, DeviceRequest
 from fastgshare.spec.shares import EXAMPLE, parse_share
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fastgshare.domain.shares import Share
 
 INTERRUPTED: Final = 130
+_GROUP: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?")
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
@@ -30,6 +32,13 @@ def _read_name(context: click.Context, parameter: click.Parameter, name: str | N
     if name is not None and not _NAME.fullmatch(name):
         raise InvalidValue("name", name, "1 to 63 letters, digits, '.', '_' and '-', a letter or digit at both ends")
     return name
+
+
+def _read_group(context: click.Context, parameter: click.Parameter, group: str) -> str:
+    if not _GROUP.fullmatch(group):
+        allowed = "1 to 63 letters, digits, '-' and '_', no '-' or '_' at its ends"
+        raise InvalidValue("group", group, allowed)
+    return group
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -50,6 +59,14 @@ def _read_name(context: click.Context, parameter: click.Parameter, name: str | N
     "--name", callback=_read_name, metavar="NAME", help="What it is called; its command and process number if nothing."
 )
 @click.option(
+    "--group",
+    callback=_read_group,
+    default=DEFAULT_GROUP,
+    show_default=True,
+    metavar="NAME",
+    help="Its trust group: programs of different groups never use a GPU at the same time, and share no fault.",
+)
+@click.option(
     "--if-unenforced",
     type=click.Choice(["refuse", "pass"]),
     default="refuse",
@@ -62,6 +79,7 @@ def run(
     share: Share,
     device: DeviceRequest | None,
     name: str | None,
+    group: str,
     if_unenforced: str,
     as_json: bool,
     command: tuple[str, ...],
@@ -82,7 +100,7 @@ def run(
     try:
         env = environment_of_this_process()
         found = find_device(device, env)
-        order = Order(command, found, share, name or _name_for(command[0]), if_unenforced == "refuse")
+        order = Order(command, found, share, name or _name_for(command[0]), if_unenforced == "refuse", group)
         stay = Stay(order, Home.of(found, env), env, say=speaker.note, placed=speaker.placed)
         status = stay.run()
     except CannotRun as error:

@@ -42,8 +42,8 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
     return host, int(port)
 
 
-def _device(context: click.Context, parameter: click.Parameter, text: str) -> DeviceRequest:
-    return parse_device(text)
+def _devices(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> list[DeviceRequest]:
+    return [parse_device(text) for text in texts]
 
 
 @click.command()
@@ -67,12 +67,13 @@ def _device(context: click.Context, parameter: click.Parameter, text: str) -> De
 )
 @click.option(
     "--device",
-    "request",
-    callback=_device,
-    default="cpu",
+    "requests",
+    callback=_devices,
+    multiple=True,
+    default=("cpu",),
     show_default=True,
     metavar="DEVICE",
-    help=f"The device to share: {ALLOWED}.",
+    help=f"A device to share: {ALLOWED}. May be given several times; they are filled in this order.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say what is decided, and why.")
 @options.as_json
@@ -80,7 +81,7 @@ def up(
     file: Path | None,
     address: tuple[str, int],
     directory: Path | None,
-    request: DeviceRequest,
+    requests: Sequence[DeviceRequest],
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -89,25 +90,26 @@ def up(
     It says when it is ready. Ctrl-C or SIGTERM ends it in order: requests that are here are answered first (a second
     Ctrl-C hastens that), and nothing is left behind. With --json every message is a JSON object on a line of its own.
     """
-    from fastgshare.cluster.devices import find_device
+    from fastgshare.cluster.devices import find_devices
 
-    device = find_device(request, os.environ)
-    functions = _read(file, device) if file is not None else []
+    devices = find_devices(requests, os.environ)
+    functions = _read(file, devices) if file is not None else []
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
     where = (directory or _state_directory()).expanduser().absolute()
-    asyncio.run(_serve(functions, address, where, device, Speaker(as_json)))
+    asyncio.run(_serve(functions, address, where, devices, Speaker(as_json)))
 
 
-def _read(file: Path, device: Device) -> list[Function]:
+def _read(file: Path, devices: Sequence[Device]) -> list[Function]:
     """The functions of a file, checked before anything starts. Raises `InvalidValue` for what can never run here."""
-    from fastgshare.cluster.devices import check_function
+    from fastgshare.cli.platforms import check_on
+    from fastgshare.scheduler.layouts import check_fits_some
     from fastgshare.spec import references
     from fastgshare.spec.functions import load_file
 
     def check(function: Function) -> None:
         references.check(function)
-        check_function(device, function, os.environ)
+        check_fits_some(devices, function, check_on)
 
     return load_file(file, check=check)
 
@@ -127,13 +129,17 @@ class Speaker:
 
 
 async def _serve(
-    functions: Sequence[Function], address: tuple[str, int], directory: Path, device: Device, speaker: Speaker
+    functions: Sequence[Function],
+    address: tuple[str, int],
+    directory: Path,
+    devices: Sequence[Device],
+    speaker: Speaker,
 ) -> None:
     from fastgshare.cli.platforms import running_platform
 
     ending = Ending()
     try:
-        async with running_platform(directory, *address, devices=[device]) as running:
+        async with running_platform(directory, *address, devices=devices) as running:
             ending.platform = running
             await _run(running, functions, ending, speaker)
     except asyncio.CancelledError:
@@ -173,11 +179,11 @@ async def _run(running: RunningPlatform, functions: Sequence[Function], ending: 
     speaker.say(
         "listening",
         f"fastgshare {__version__} listens at {running.server.url}; "
-        f"{running.device.sm_count} SMs on device {_named(running.device)}, state in {running.directory}",
+        f"{', '.join(map(_described, running.devices))}; state in {running.directory}",
         url=running.server.url,
         state=str(running.directory),
         version=__version__,
-        device={"id": running.device.id, "sm_count": running.device.sm_count},
+        devices=[_document(device) for device in running.devices],
     )
     running.cluster.watch(lambda status: _say_failure(status, speaker))
     await _deploy(running, functions, speaker)
@@ -188,8 +194,13 @@ async def _run(running: RunningPlatform, functions: Sequence[Function], ending: 
     speaker.say("ending", "ending")
 
 
-def _named(device: Device) -> str:
-    return f"{device.id} (a stand-in, not a GPU)" if device.kind is DeviceKind.STANDIN else device.id
+def _described(device: Device) -> str:
+    named = f"{device.id} (a stand-in, not a GPU)" if device.kind is DeviceKind.STANDIN else device.id
+    return f"{device.sm_count} SMs on device {named}"
+
+
+def _document(device: Device) -> dict[str, Any]:
+    return {"id": device.id, "kind": str(device.kind), "type": device.type, "sm_count": device.sm_count}
 
 
 async def _deploy(running: RunningPlatform, functions: Sequence[Function], speaker: Speaker) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from fastgshare.cluster.cgroups import Cgroups
@@ -39,6 +40,21 @@ def find_device(request: DeviceRequest | None, env: Mapping[str, str]) -> Device
         raise InvalidValue("device", str(request), f"cuda:0 to cuda:{len(gpus) - 1}, {otherwise}")
     gpu = gpus[request.index]
     return Device(gpu.uuid, DeviceKind.GPU, gpu.sm_count, gpu.mem_bytes)
+
+
+def find_devices(requests: Sequence[DeviceRequest], env: Mapping[str, str]) -> tuple[Device, ...]:
+    """Devices that are asked for, in order. A stand-in that is asked for again is another one, ``standin#2``.
+
+    Raises `InvalidValue` for one that is not there, or is asked for twice.
+    """
+    found: list[Device] = []
+    for request in requests:
+        device = find_device(request, env)
+        same = [other for other in found if other.id.partition("#")[0] == device.id]
+        if same and device.kind is not DeviceKind.STANDIN:
+            raise InvalidValue("device", str(request), "every device once; stand-ins as often as you like")
+        found.append(replace(device, id=f"{device.id}#{len(same) + 1}") if same else device)
+    return tuple(found)
 
 
 def check_function(device: Device, function: Function, env: Mapping[str, str]) -> None:

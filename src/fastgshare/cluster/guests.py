@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastgshare.domain.functions import DEFAULT_GROUP
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.manager.messages import parse_share, share_document
@@ -17,7 +18,7 @@ class Guest:
     """One program. started: what tells its process from a later one with the same pid.
 
     root: the process that waits for it; descendants of either are the program's. refuses: what is to happen where its
-    share cannot be enforced.
+    share cannot be enforced. group: its trust group.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Guest:
     rect: Rect
     command: tuple[str, ...]
     refuses: bool = True
+    group: str = DEFAULT_GROUP
 
     @property
     def is_here(self) -> bool:
@@ -42,7 +44,8 @@ class Guest:
     def document(self) -> dict[str, object]:
         """As JSON."""
         who = {"name": self.name, "pid": self.pid, "started": self.started, "root": self.root}
-        return who | {"command": self.command, "refuses": self.refuses} | share_document(self.share, self.rect)
+        what = {"command": self.command, "refuses": self.refuses, "group": self.group}
+        return who | what | share_document(self.share, self.rect)
 
 
 def parse_guest(document: Mapping[str, Any]) -> Guest:
@@ -52,7 +55,8 @@ def parse_guest(document: Mapping[str, Any]) -> Guest:
         raise ValueError("a guest has a rect")
     pid, begun, root = (int(document[field]) for field in ("pid", "started", "root"))
     command = tuple(map(str, document["command"]))
-    return Guest(str(document["name"]), pid, begun, root, share, rect, command, bool(document["refuses"]))
+    refuses, group = bool(document["refuses"]), str(document["group"])
+    return Guest(str(document["name"]), pid, begun, root, share, rect, command, refuses, group)
 
 
 def started(pid: int) -> int:

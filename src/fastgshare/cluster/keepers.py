@@ -77,7 +77,7 @@ def _bring_in_line(visit: Visit, guests: Sequence[Guest]) -> None:
 
 def _admit(visit: Visit, guest: Guest) -> None:
     try:
-        visit.admit(guest.name, guest.pid, guest.share, guest.rect, root=guest.present_root)
+        visit.admit(*(guest.name, guest.pid, guest.share, guest.rect), root=guest.present_root, group=guest.group)
     except DaemonUnavailable:
         raise
     except FastGShareError:

@@ -20,6 +20,7 @@ from fastgshare.cluster.rooms import find_room
 from fastgshare.cluster.signals import Notices
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, InvalidValue
+from fastgshare.domain.functions import DEFAULT_GROUP
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.manager.environments import environment
@@ -35,13 +36,17 @@ _SIGNALLED: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command that is to run on a share of a device. refuses: what happens where the share cannot be enforced."""
+    """A command that is to run on a share of a device.
+
+    refuses: what happens where the share cannot be enforced. group: its trust group.
+    """
 
     command: tuple[str, ...]
     device: Device
     share: Share
     name: str
     refuses: bool = True
+    group: str = DEFAULT_GROUP
 
 
 def check_enforceable(device: Device, share: Share, *, refuses: bool) -> None:
@@ -122,7 +127,7 @@ class Stay:
         if taken := [guest for guest in guests if guest.name == name]:
             allowed = f"one that no program on device {device.id} has; process {taken[0].pid} has it"
             raise InvalidValue("name", name, allowed)
-        return find_room(device, guests, name, share)
+        return find_room(device, guests, name, share, self._order.group)
 
     def _take(
         self, path: str, share: Share, device: Device, before: Sequence[Guest], rects: Mapping[str, Rect]
@@ -133,7 +138,7 @@ class Stay:
         launch = self._launch(path, device, share, notices)
         guest = Guest(
             *(order.name, launch.pid, started(launch.pid), os.getpid(), share, rects[order.name]),
-            *(order.command, order.refuses),
+            *(order.command, order.refuses, order.group),
         )
         try:
             self._settle(device, [*(replace(g, rect=rects.get(g.name, g.rect)) for g in before), guest])

@@ -96,7 +96,7 @@ def _resize(name: str, text: str, home: Home, env: Mapping[str, str]) -> Residen
     share = change_share(guest.share, text)
     check_share(device, share)
     _check_change(device, guest, share)
-    rects = find_room(device, guests, name, share, guest.rect)
+    rects = find_room(device, guests, name, share, guest.group, guest.rect)
     changed = replace(guest, share=share)
     after = [replace(g, rect=rects.get(g.name, g.rect)) for g in (changed if g is guest else g for g in guests)]
     home.keep(device, after)
