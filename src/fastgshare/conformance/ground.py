@@ -101,13 +101,17 @@ class Probe:
 class Ground:
     """A device with its daemon. All that it started ends with it.
 
-    device: a stand-in or a GPU. preload: the interposer on trial (None: ours).
+    device: a stand-in or a GPU. preload: the interposer on trial (None: ours). base: the environment that programs would
+    have without a share (None: this process's); with what they need to be held to their SMs.
     """
 
-    def __init__(self, device: Device, directory: Path, preload: Path | None) -> None:
+    def __init__(
+        self, device: Device, directory: Path, preload: Path | None, base: Mapping[str, str] | None = None
+    ) -> None:
         self.device = device
         self.directory = directory
         self.preload = preload
+        self._base = dict(os.environ if base is None else base)
         self.daemon = NodeDaemon([device], directory)
         self._numbers = count(1)
         self._probes: list[Probe] = []
@@ -141,7 +145,7 @@ class Ground:
         self, place: Place, instance_id: str, settings: Mapping[str, str] = {}, *, alone: bool = False
     ) -> dict[str, str]:
         """Of a program on that share. alone: on a stand-in of its own. settings: further ones of the stand-in."""
-        base = dict(os.environ)
+        base = dict(self._base)
         base["FASTGSHARE_STANDIN"] = ",".join(f"{key}={value}" for key, value in settings.items())
         state = self.directory / "device" if self.on_standin and not alone else None
         return environments.environment(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -43,17 +43,18 @@ async def run(
     *,
     preload: Path | None = None,
     topics: Sequence[str] = tuple(TOPICS),
+    base: Mapping[str, str] | None = None,
     begins: Callable[[str], None] = lambda topic: None,
 ) -> Report:
     """Try an interposer (None: ours) on a device. directory: for sockets and ledgers, empty and short of path.
 
-    begins: told each topic when it begins. Raises `FastGShareError` if the ground cannot be prepared or a probe hangs.
+    base: as `Ground` takes it. begins: told each topic when it begins. Raises `FastGShareError` if the ground cannot be prepared or a probe hangs.
     """
     rows: list[Row] = []
     numbers = count()
     for topic in topics:
         begins(topic)
-        rows += await _settle(topic, lambda name: _try(name, device, directory / str(next(numbers)), preload))
+        rows += await _settle(topic, lambda name: _try(name, device, directory / str(next(numbers)), preload, base))
     return Report(rows)
 
 
@@ -72,7 +73,9 @@ def _second_look(before: Row, now: Row, number: int) -> Row:
     return replace(now, figure=f"{now.figure} (try {number}; before: {before.figure.partition(' (try')[0]})")
 
 
-async def _try(topic: str, device: Device, directory: Path, preload: Path | None) -> list[Row]:
+async def _try(
+    topic: str, device: Device, directory: Path, preload: Path | None, base: Mapping[str, str] | None
+) -> list[Row]:
     await asyncio.to_thread(directory.mkdir)
-    async with Ground(device, directory, preload) as ground:
+    async with Ground(device, directory, preload, base) as ground:
         return await TOPICS[topic](ground)
