@@ -101,8 +101,8 @@ class Probe:
 class Ground:
     """A device with its daemon. All that it started ends with it.
 
-    device: a stand-in or a GPU. preload: the interposer on trial (None: ours). base: the environment that programs would
-    have without a share (None: this process's); with what they need to be held to their SMs.
+    device: a stand-in or a GPU. preload: the interposer on trial (None: ours). base: the environment that programs
+    would have without a share (None: this process's), with what they need to be held to their SMs.
     """
 
     def __init__(

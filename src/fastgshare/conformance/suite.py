@@ -48,7 +48,8 @@ async def run(
 ) -> Report:
     """Try an interposer (None: ours) on a device. directory: for sockets and ledgers, empty and short of path.
 
-    base: as `Ground` takes it. begins: told each topic when it begins. Raises `FastGShareError` if the ground cannot be prepared or a probe hangs.
+    base: as `Ground` takes it. begins: told each topic when it begins. Raises `FastGShareError` if the ground cannot be
+    prepared or a probe hangs.
     """
     rows: list[Row] = []
     numbers = count()
