@@ -16,11 +16,16 @@ PYTHON ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Extras of pyproject.toml to install for the tests: with "dev models" those that need torch and transformers run too.
+EXTRAS ?= dev
 
 BIN := .venv/bin
 STAMPS := .venv/.stamps
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt \) 2>/dev/null)
 NATIVE_CODE := $(filter %.cpp %.h,$(NATIVE)) $(wildcard bench/*.cpp tests/*/*.cpp)
+DEV := $(STAMPS)/extra-dev $(EXTRAS:%=$(STAMPS)/extra-%)
+WHAT_dev := linters and test tools
+WHAT_models := torch and transformers, for the tests of models
 PYTHON_CODE := src tests $(wildcard examples bench)
 
 .PHONY: help
@@ -62,14 +67,14 @@ $(STAMPS)/run: $(STAMPS)/venv pyproject.toml examples/requirements.txt $(NATIVE)
 	$(call pip,install --no-deps --requirement examples/requirements.txt)
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/run
-	@echo '== linters and test tools'
-	@$(BIN)/python .ci/extra dev >build/dev-requirements.txt
-	$(call pip,install --requirement build/dev-requirements.txt)
+$(STAMPS)/extra-%: $(STAMPS)/run
+	@echo '== $(or $(WHAT_$*),the extra $*)'
+	@$(BIN)/python .ci/extra $* >build/$*-requirements.txt
+	$(call pip,install --requirement build/$*-requirements.txt)
 	@touch $@
 
 .PHONY: setup
-setup: $(STAMPS)/dev ## set up everything, run nothing
+setup: $(DEV) ## set up everything, run nothing
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -79,21 +84,21 @@ check: lint ## linters, types, import contracts, native format, documentation
 	@$(BIN)/python -m pytest tests/test_docs.py
 
 .PHONY: lint
-lint: $(STAMPS)/dev
+lint: $(DEV)
 	@echo '== ruff';         $(BIN)/ruff check --quiet $(PYTHON_CODE) && $(BIN)/ruff format --quiet --check $(PYTHON_CODE)
 	@echo '== mypy';         $(BIN)/mypy --no-error-summary
 	@echo '== imports';      PYTHONPATH=src $(BIN)/lint-imports >build/imports.log || { cat build/imports.log; exit 1; }
 	@echo '== clang-format'; $(if $(NATIVE_CODE),$(BIN)/clang-format --dry-run -Werror $(NATIVE_CODE),true)
 
 .PHONY: format
-format: $(STAMPS)/dev ## let ruff and clang-format rewrite the code
+format: $(DEV) ## let ruff and clang-format rewrite the code
 	@$(BIN)/ruff check --quiet --fix $(PYTHON_CODE); $(BIN)/ruff format --quiet $(PYTHON_CODE)
 	@$(if $(NATIVE_CODE),$(BIN)/clang-format -i $(NATIVE_CODE),true)
 
 # --- more ------------------------------------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: $(STAMPS)/dev ## run the benchmarks of bench/ (ratios measured in one run)
+bench: $(DEV) ## run the benchmarks of bench/ (ratios measured in one run)
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(BENCH_ARGS); done
 
 .PHONY: pictures
