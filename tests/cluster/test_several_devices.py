@@ -1,0 +1,133 @@
+"""The platform on several stand-ins for GPUs, which are lost while requests go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from fastgshare.cli.platforms import RunningPlatform, running_platform
+from fastgshare.cluster.devices import find_devices
+from fastgshare.domain.functions import Function, Replicas
+from fastgshare.domain.instances import InstanceState
+from fastgshare.domain.shares import Share
+from fastgshare.spec.devices import parse_device
+
+HANDLER = f"{Path(__file__).with_name('device_handler.py')}:Spinner"
+STANDIN = "standin:sms=100,mem=16GiB"
+FIRST, SECOND = STANDIN, f"{STANDIN}#2"
+PATIENCE_S = 60.0
+
+
+def function(name: str, *, sm: float = 40, replicas: int = 1, group: str = "default") -> Function:
+    share = Share(sm, 0.4, 0.4, 2**30)
+    return Function(name, share, handler=HANDLER, replicas=Replicas(replicas, 4), trust_group=group)
+
+
+@dataclass
+class Flood:
+    """Requests for one function, one after another, until told to stop. statuses: of those that were answered."""
+
+    url: str
+    statuses: list[int] = field(default_factory=list)
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            while not self.enough.is_set():
+                async with session.post(self.url, data=b"x") as response:
+                    await response.read()
+                    self.statuses.append(response.status)
+
+    async def more(self, count: int = 5) -> None:
+        """Return once so many more have been answered."""
+        wanted = len(self.statuses) + count
+        while len(self.statuses) < wanted:
+            await asyncio.sleep(0.01)
+
+
+class Platform:
+    """A running platform and requests that go on."""
+
+    def __init__(self, running: RunningPlatform, tasks: asyncio.TaskGroup) -> None:
+        self.running = running
+        self._tasks = tasks
+        self._floods: list[Flood] = []
+
+    async def deploy(self, *functions: Function) -> None:
+        await self.running.platform.deploy_all(functions)
+        for one in functions:
+            status = await self.running.controller.settled(one.name, PATIENCE_S)
+            assert status.problem == ""
+
+    async def flood(self, name: str) -> Flood:
+        flood = Flood(f"{self.running.server.url}/function/{name}")
+        self._floods.append(flood)
+        self._tasks.create_task(flood.run())
+        await flood.more()
+        return flood
+
+    def where(self, name: str) -> list[str]:
+        """Devices of the instances that answer."""
+        instances = self.running.controller.deployment(name).instances
+        return [s.placement.device_id for s in instances if s.state is InstanceState.READY]
+
+    async def calm(self) -> None:
+        for flood in self._floods:
+            flood.enough.set()
+
+
+@asynccontextmanager
+async def platform(directory: Path, *devices: str) -> AsyncIterator[Platform]:
+    found = find_devices([parse_device(text) for text in devices], {})
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        running_platform(directory / "state", "127.0.0.1", 0, devices=found) as running,
+        asyncio.TaskGroup() as tasks,
+    ):
+        made = Platform(running, tasks)
+        try:
+            yield made
+        finally:
+            await made.calm()
+
+
+async def test_devices_are_filled_in_order_and_one_daemon_keeps_them_all(tmp_path: Path) -> None:
+    async with platform(tmp_path, STANDIN, STANDIN) as p:
+        await p.deploy(function("f", sm=100, replicas=3))
+        assert sorted(p.where("f")) == [FIRST, FIRST, SECOND]
+        seats = (await p.running.daemon.status())["instances"]
+        assert sorted(seat["device_id"] for seat in seats.values()) == [FIRST, FIRST, SECOND]
+        assert len(list((tmp_path / "state" / "node").glob("standin*.state"))) == 2
+    assert not list((tmp_path / "state" / "node").glob("standin*.state"))
+
+
+async def test_all_requests_are_answered_when_a_device_is_lost(tmp_path: Path) -> None:
+    async with platform(tmp_path, STANDIN, STANDIN) as p:
+        await p.deploy(function("f", replicas=2))
+        assert set(p.where("f")) == {FIRST}
+        floods = [await p.flood("f") for _ in range(4)]
+        p.running.cluster.lose(FIRST, "it fell off the bus")
+        await floods[0].more(10)
+        await p.running.controller.settled("f", PATIENCE_S)
+        assert p.where("f") == [SECOND, SECOND]
+        await p.calm()
+    assert {status for flood in floods for status in flood.statuses} == {200}
+
+
+async def test_nobody_waits_for_an_instance_that_has_to_leave_a_device(tmp_path: Path) -> None:
+    async with platform(tmp_path, STANDIN, "cpu") as p:
+        share = Share(100, 0.2, 0.2)
+        await p.deploy(Function("plain", share, handler=HANDLER.replace("Spinner", "echo")))
+        assert p.where("plain") == [FIRST]
+        flood = await p.flood("plain")
+        p.running.cluster.drain(FIRST, "its memory has errors")
+        await p.running.controller.settled("plain", PATIENCE_S)
+        assert p.where("plain") == ["cpu"]
+        await flood.more()
+        await p.calm()
+    assert set(flood.statuses) == {200}
