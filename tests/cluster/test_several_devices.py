@@ -35,6 +35,7 @@ class Flood:
     url: str
     statuses: list[int] = field(default_factory=list)
     enough: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         async with aiohttp.ClientSession() as session:
@@ -42,12 +43,14 @@ class Flood:
                 async with session.post(self.url, data=b"x") as response:
                     await response.read()
                     self.statuses.append(response.status)
+                    self.answered.set()
 
     async def more(self, count: int = 5) -> None:
         """Return once so many more have been answered."""
         wanted = len(self.statuses) + count
         while len(self.statuses) < wanted:
-            await asyncio.sleep(0.01)
+            self.answered.clear()
+            await self.answered.wait()
 
 
 class Platform:
