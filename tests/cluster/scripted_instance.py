@@ -33,6 +33,8 @@ def answer(do: str, batch: Batch, hello: dict[str, object]) -> bytes:
     if do == "describe":
         body = json.dumps({**hello, "cores": sorted(os.sched_getaffinity(0))}).encode()
         return encode(Result(batch.batch_id, tuple(Reply(r.id, 200, body) for r in batch.requests)))
+    if do == "fail":
+        return encode(Result(batch.batch_id, tuple(Reply(r.id, 500, b"") for r in batch.requests)))
     return encode(Result(batch.batch_id, tuple(Reply(r.id, 200, r.body, r.headers) for r in batch.requests)))
 
 

@@ -655,3 +655,22 @@ async def test_leaving_does_not_wait_for_a_recovery() -> None:
         await watched.cluster.start(member("a-1"))
         divider.fault("default")
         await watched.until(S.FAILED, "a-1")
+
+
+@pytest.mark.parametrize(("error", "is_lost"), [(719, True), (700, False), (0, False)])
+async def test_a_failure_that_is_anothers_fault_is_not_the_answer(error: int, is_lost: bool) -> None:
+    """Others' work on the device has failed, and with it this one's: the batch can be tried elsewhere."""
+    daemon = Daemon()
+    standin = Device("standin", DeviceKind.STANDIN, 100)
+    cluster = LocalCluster([standin], command=COMMAND, daemon=daemon)
+    async with asyncio.timeout(60), cluster:
+        await cluster.start(member("a-1", device_id="standin", do="fail"))
+        (status,) = cluster.observe()
+        if error:
+            daemon.verdicts["a-1"] = f"{FAULT} {error}"
+            asyncio.get_running_loop().call_later(0.02, os.kill, status.pid, signal.SIGKILL)
+        if is_lost:
+            with pytest.raises(InstanceLost, match="driver's error 719"):
+                await cluster.send("a-1", [request()])
+        else:
+            assert [r.status for r in await cluster.send("a-1", [request()])] == [500]

@@ -33,6 +33,9 @@ from fastgshare.manager.conduct import FAULT
 from fastgshare.spec import functions
 
 _OUTPUT_S: Final = 0.2
+_FAILURE: Final = 500
+_FAULT_S: Final = 0.1
+"""How long a fault on a device may take to be noticed, after the handler that has seen it."""
 _SM_TOLERANCE: Final = 1e-6
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -180,13 +183,19 @@ class LocalCluster:
                 member.life.move(replace(instance, function=function, placement=placement))
 
     async def send(self, instance_id: str, batch: Sequence[Request]) -> Sequence[Reply]:
-        """Have an instance work on a batch; one reply per request, in order. Raises `InstanceLost`."""
+        """Have an instance work on a batch; one reply per request, in order.
+
+        Raises `InstanceLost`, also for work that failed because that of others on the device has.
+        """
         member = self._members.get(instance_id)
         if member is None or member.life.state is not InstanceState.READY:
             raise InstanceLost(instance_id, "it is not ready")
         replies = member.link.submit(batch)
         self._watch_for_hang(member, batch, replies)
-        return await asyncio.shield(replies)
+        found = await asyncio.shield(replies)
+        if member.berth.is_hooked and any(reply.status >= _FAILURE for reply in found):
+            await _doubt(member)
+        return found
 
     async def _admission(self, instance: Instance) -> Berth:
         """The place of an instance, once one of its trust group can start there. Raises `InstanceFailed`."""
@@ -322,7 +331,7 @@ class LocalCluster:
         status = await member.process.exited
         await asyncio.wait((member.link.lost,), timeout=_OUTPUT_S)
         await member.process.last_output(_OUTPUT_S)
-        if not member.verdict and self._daemon is not None and status == -signal.SIGKILL:
+        if self._daemon is not None and status == -signal.SIGKILL and (member.berth.is_hooked or not member.verdict):
             await self._ask_why(member, self._daemon)
         await self._forget(member, self._last_words(member, status))
 
@@ -330,7 +339,9 @@ class LocalCluster:
         """Whether the daemon ended it, and for what; a fault may be that of its whole trust group."""
         with contextlib.suppress(FastGShareError):
             verdict = await daemon.verdict(member.instance.id)
-            if FAULT in verdict and member.berth.spreads_faults:
+            member.fault = _fault_in(verdict)
+            member.blameless = member.blameless and not member.has_faulted_itself
+            if member.fault and member.berth.spreads_faults and not member.verdict:
                 self._fail_group(member.berth, member.instance.function.trust_group, verdict)
             if verdict and not member.verdict:
                 member.verdict = f"the node daemon ended it: {verdict}"
@@ -374,6 +385,20 @@ class LocalCluster:
         self._closing = True
         self._quarantine.close()
         await asyncio.gather(*(self.stop(id, drain_s=0.0) for id in list(self._members)))
+
+
+def _fault_in(verdict: str) -> int:
+    """The driver's error in a daemon's verdict on a fault; 0 if it is on something else."""
+    number = verdict.partition(FAULT)[2].split()
+    return int(number[0]) if number and number[0].isdecimal() else 0
+
+
+async def _doubt(member: Member) -> None:
+    """Raise `InstanceLost` if a failure that a handler has answered with is that of others, of whom it suffers."""
+    if await member.ends_within(_FAULT_S):
+        await member.ended.wait()
+        if not member.has_faulted_itself:
+            raise InstanceLost(member.instance.id, member.life.status.reason or "it has ended")
 
 
 def _check_resize(instance: Instance, share: Share, placement: Placement) -> None:

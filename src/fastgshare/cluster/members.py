@@ -17,12 +17,16 @@ GRACE_S: Final = 2.0
 _SUSPECT_S: Final = 2.0
 """Longer than it takes until a fault is noticed: who had nothing to do for so long has no part in it."""
 
+_ERRORS_BY_OTHERS: Final = {719, 805, 806, 810, 999}
+"""What the driver says of work that failed with another's, or with the MPS server or the device."""
+
 
 @dataclass(slots=True, eq=False)
 class Member:
     """An instance that is here.
 
     verdict: why this cluster ended it, if it did; blameless: for what others did. ended: set when all is over.
+    fault: the driver's error by which its work on the device failed for good; 0: none that is known.
     """
 
     life: Life
@@ -32,6 +36,7 @@ class Member:
     ended: asyncio.Event
     verdict: str = ""
     blameless: bool = False
+    fault: int = 0
 
     @property
     def instance(self) -> Instance:
@@ -42,6 +47,11 @@ class Member:
     def is_suspect(self) -> bool:
         """Whether a fault that was noticed just now can be its own: it starts, or has had work just before."""
         return self.life.state is InstanceState.STARTING or self.link.idle_s <= _SUSPECT_S
+
+    @property
+    def has_faulted_itself(self) -> bool:
+        """Whether its own work has failed, as far as the driver's error tells."""
+        return self.fault != 0 and self.fault not in _ERRORS_BY_OTHERS
 
     def is_of(self, berth: Berth, group: str) -> bool:
         """Whether it shares a fault with the others of that trust group on that device."""
