@@ -1,0 +1,272 @@
+"""One MPS control daemon in a pipe directory of its own: started, asked, recovered, ended. Blocks, never for long."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from fastgshare.domain.errors import PartitionerUnavailable
+from fastgshare.manager.environments import without_share
+from fastgshare.manager.mps_programs import LOGS, PID_FILE, PIPES, Child, end_all, left_behind, wait_until
+
+COMMAND_S: Final = 3.0
+"""How long an answer to a command may take."""
+START_S: Final = 10.0
+"""How long a control daemon, or a server, may take to be ready: a server makes a context on the device."""
+RECOVER_S: Final = 4.5
+_SELF_HEALING_S: Final = 1.0
+_SHUTDOWN_S: Final = 1.0
+_QUIT_S: Final = 1.0
+_POLL_S: Final = 0.02
+_LONGEST_SOCKET_BYTES: Final = 107
+_LONGEST_NAME_BYTES: Final = 32
+"""Of what MPS makes in its pipe directory: ``control_privileged`` and what belongs to a server."""
+
+
+class ServerState(StrEnum):
+    """What an MPS server says of itself; gone: there is none of that number."""
+
+    INITIALIZING = "INITIALIZING"
+    ACTIVE = "ACTIVE"
+    FAULT = "FAULT"
+    GONE = "GONE"
+
+
+class MpsControl:
+    """MPS for one trust group on one device.
+
+    directory: its pipe directory, or what one in /tmp stands for, if sockets in it would have too long a path. program:
+    the control program, NVIDIA's or the stand-in's. device_id: as CUDA_VISIBLE_DEVICES takes it; "": as `env` says.
+    stays: the control daemon outlives this process, for others to find; else it ends with it, however that ends.
+
+    It runs in the foreground (`-f`) as a child: one that has put itself into the background is nobody's child, so
+    neither the kernel nor its owner would know when one of them is gone. It has a session of its own, so that Ctrl-C is
+    not for it. The compute mode is never changed. Methods raise `PartitionerUnavailable` if MPS does not do what it
+    should.
+    """
+
+    def __init__(
+        self, directory: Path, program: Path, device_id: str, env: Mapping[str, str], *, stays: bool = False
+    ) -> None:
+        self.pipes: Final = pipe_directory(directory)
+        self.logs: Final = self.pipes / "log"
+        self._program = program
+        self._stays = stays
+        self._lock = threading.RLock()
+        self._child: Child | None = None
+        self._env = without_share(env) | self.environment()
+        if device_id:
+            self._env["CUDA_VISIBLE_DEVICES"] = device_id
+
+    def environment(self) -> dict[str, str]:
+        """What processes have to be told so that this MPS serves them."""
+        return {PIPES: str(self.pipes), LOGS: str(self.logs)}
+
+    @property
+    def pid(self) -> int:
+        """Process id of the control daemon; 0 if it does not run."""
+        if self._child is not None:
+            return 0 if self._child.has_ended() else self._child.pid
+        try:
+            pid: int = int((self.pipes / PID_FILE).read_text())
+        except (OSError, ValueError):
+            return 0
+        return pid if pid in left_behind(self.pipes) else 0
+
+    # --- coming and going --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the control daemon and a server, and return when that takes processes; at once if it does already."""
+        with self._lock:
+            if not self._is_sound():
+                self._end()
+                self._start_control()
+            self._start_server(START_S)
+
+    def quit(self) -> None:
+        """End the control daemon and its servers within some seconds, asking first; nothing of them is left."""
+        with self._lock:
+            if self.pid:
+                self._ask_to_quit()
+            self._end()
+            shutil.rmtree(self.pipes, ignore_errors=True)
+
+    def _is_sound(self) -> bool:
+        """Whether a control daemon runs and answers: ours, or one that stays."""
+        if not self.pid or (self._child is None and not self._stays):
+            return False
+        try:
+            self.servers()
+        except PartitionerUnavailable:
+            return False
+        return True
+
+    def _ask_to_quit(self) -> None:
+        for command in ("quit", "quit -t 1"):
+            with suppress(PartitionerUnavailable):
+                self.ask(command, _QUIT_S)
+            if wait_until(lambda: not self.pid, _QUIT_S):
+                return
+
+    def _end(self) -> None:
+        """End whatever belongs to the pipe directory: of ours, and of an owner that was killed."""
+        end_all(left_behind(self.pipes))
+        self._child = None
+
+    def _start_control(self) -> None:
+        shutil.rmtree(self.pipes, ignore_errors=True)
+        try:
+            self.logs.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise PartitionerUnavailable(
+                f"MPS's pipe directory {self.pipes} cannot be made ({error.strerror})"
+            ) from None
+        output = self.logs / "control.out"
+        child = Child([str(self._program), "-f"], self._env, output, stays=self._stays)
+        self._child = child
+        if not wait_until(lambda: child.has_ended() or (self.pipes / "control").exists(), START_S):
+            problem = f"was not ready within {START_S:g} s"
+        elif child.has_ended():
+            problem = "ended at once"
+        else:
+            self.servers()
+            return
+        self._end()
+        raise PartitionerUnavailable(f"the MPS control daemon ({self._program}) {problem}{self._last_words()}")
+
+    def _start_server(self, within_s: float) -> None:
+        """Have a server that takes processes, within that time."""
+        deadline = time.monotonic() + within_s
+        if not self.servers():
+            self.ask(f"start_server -uid {os.getuid()}", within_s)
+        while (problem := self.problem()) or not self.servers():
+            if time.monotonic() >= deadline:
+                raise PartitionerUnavailable(f"{problem or 'no MPS server starts'}{self._last_words()}")
+            time.sleep(_POLL_S)
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def ask(self, command: str, within_s: float = COMMAND_S) -> str:
+        """What the control daemon answers to a command of its shell."""
+        try:
+            answer = subprocess.run(
+                [str(self._program)],
+                input=f"{command}\n",
+                env=self._env,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=within_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PartitionerUnavailable(f"MPS did not answer `{command}` within {within_s:g} s") from None
+        except OSError as error:
+            raise PartitionerUnavailable(f"{self._program} cannot be run: {error.strerror}") from None
+        if answer.returncode != 0:
+            said = _in_a_line(answer.stderr or answer.stdout) or f"exit status {answer.returncode}"
+            raise PartitionerUnavailable(f"MPS refused `{command}`: {said}")
+        return answer.stdout
+
+    def servers(self) -> list[int]:
+        """Process ids of its servers: one, or none."""
+        return self._numbers("get_server_list")
+
+    def processes(self) -> list[int]:
+        """Process ids of those on the device through it, over all servers."""
+        return [pid for server in self.servers() for pid in self._numbers(f"get_client_list {server}")]
+
+    def status(self, server: int) -> ServerState:
+        """What a server says of itself."""
+        answer = self.ask(f"get_server_status {server}")
+        for word in answer.split():
+            if word in ServerState.__members__:
+                return ServerState(word)
+        if server not in self.servers():
+            return ServerState.GONE
+        raise PartitionerUnavailable(f"MPS says of server {server}: {_in_a_line(answer) or 'nothing'}")
+
+    def problem(self) -> str:
+        """Why no process can come in, or those that are in cannot go on; "" if all is well."""
+        if not self.pid:
+            return "the MPS control daemon has ended"
+        try:
+            states = {server: self.status(server) for server in self.servers()}
+        except PartitionerUnavailable as error:
+            return str(error)
+        for server, state in states.items():
+            if state is not ServerState.ACTIVE:
+                return f"MPS server {server} is in state {state}"
+        return ""
+
+    def _numbers(self, command: str) -> list[int]:
+        words = self.ask(command).split()
+        if not all(word.isdecimal() for word in words):
+            raise PartitionerUnavailable(f"MPS answers `{command}` with: {_in_a_line(' '.join(words))}")
+        return [int(word) for word in words]
+
+    def _last_words(self) -> str:
+        for name in ("server.log", "control.log", "control.out"):
+            with suppress(OSError):
+                if lines := (self.logs / name).read_text(errors="replace").split("\n"):
+                    return f"; {name}: {_in_a_line(' '.join(lines[-3:]))}"
+        return ""
+
+    # --- recovering --------------------------------------------------------------------------------------------------
+
+    def recover(self, within_s: float = RECOVER_S) -> None:
+        """After a fault, with no process left: be ready for new ones.
+
+        A server gets well by itself once all processes that it served have ended. If it does not within a second, it is
+        shut down and another is started; if that does not help, the control daemon as well.
+        """
+        deadline = time.monotonic() + within_s
+        with self._lock:
+            if self._is_sound() and (self._gets_well() or self._has_new_server()):
+                return
+            self._end()
+            self._start_control()
+            self._start_server(max(_SELF_HEALING_S, deadline - time.monotonic()))
+
+    def _gets_well(self) -> bool:
+        return wait_until(lambda: not self.problem(), _SELF_HEALING_S) and bool(self.servers())
+
+    def _has_new_server(self) -> bool:
+        try:
+            before = self.servers()
+            for server in before:
+                self.ask(f"shutdown_server {server} -f", _SHUTDOWN_S)
+            if wait_until(lambda: not set(before) & set(self.servers()), _SHUTDOWN_S):
+                self._start_server(_SHUTDOWN_S)
+                return True
+        except PartitionerUnavailable:
+            pass
+        return False
+
+
+def pipe_directory(directory: Path) -> Path:
+    """`directory`, or one of this user in /tmp that stands for it, if sockets in it would have too long a path."""
+    if len(os.fsencode(directory)) + 1 + _LONGEST_NAME_BYTES <= _LONGEST_SOCKET_BYTES:
+        return directory
+    parent = Path(f"/tmp/fastgshare-mps-{os.getuid()}")
+    with suppress(FileExistsError):
+        parent.mkdir(mode=0o700)
+    found = parent.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PartitionerUnavailable(f"{parent} is not a directory of user {os.getuid()} alone (mode 0700)")
+    return parent / hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+
+
+def _in_a_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]}..."
