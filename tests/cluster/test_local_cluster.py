@@ -631,6 +631,8 @@ async def test_a_drained_device_keeps_what_is_on_it_and_takes_nothing_more() -> 
     async with two_devices() as (watched, _):
         await watched.cluster.start(member("a-1"))
         heard = len(watched.news)
+        closed: list[tuple[str, str, str]] = []
+        watched.cluster.watch_devices(lambda *news: closed.append(news))
         watched.cluster.drain("cpu", "ECC errors")
         assert [status.state for status in watched.news[heard:]] == [S.READY]  # so that something is decided
         assert [device.id for device in watched.cluster.devices()] == ["other"]
@@ -640,6 +642,8 @@ async def test_a_drained_device_keeps_what_is_on_it_and_takes_nothing_more() -> 
         watched.cluster.lose("cpu", "gone")
         watched.cluster.drain("cpu", "late news")
         assert "device cpu was lost: gone" in (await watched.until(S.FAILED, "a-1")).reason
+        watched.cluster.lose("cpu", "gone, again")
+        assert [(id, fate) for id, fate, _ in closed] == [("cpu", "drained"), ("cpu", "lost")]
         with pytest.raises(NotFound):
             watched.cluster.lose("none", "")
 

@@ -186,6 +186,7 @@ async def _run(running: RunningPlatform, functions: Sequence[Function], ending: 
         devices=[_document(device) for device in running.devices],
     )
     running.cluster.watch(lambda status: _say_failure(status, speaker))
+    running.cluster.watch_devices(lambda id, fate, reason: _say_closing(id, fate, reason, speaker))
     await _deploy(running, functions, speaker)
     async with asyncio.TaskGroup() as tasks:
         readiness = tasks.create_task(_say_when_ready(running, speaker), name="readiness")
@@ -245,6 +246,10 @@ async def _say_function(running: RunningPlatform, name: str, speaker: Speaker) -
     else:
         speaker.say("function", f"{name} ready ({available}/{wanted}) at {url}", **facts)
     return not status.problem
+
+
+def _say_closing(device_id: str, fate: str, reason: str, speaker: Speaker) -> None:
+    speaker.say(f"device-{fate}", reason, wrong=True, device=device_id, reason=reason)
 
 
 def _say_failure(status: InstanceStatus, speaker: Speaker) -> None:

@@ -20,7 +20,7 @@ class Berth:
 
     daemon: who gives tokens on it; None: nobody does. partitioner: what divides its SMs between processes; None:
     nothing does. state: file in which the instances on a stand-in share its state.
-    closed: why nothing more can start on it, in words; "" while something can.
+    closed: why nothing more can start on it, in words; "" while something can. is_lost: what was on it has ended.
     """
 
     device: Device
@@ -28,6 +28,7 @@ class Berth:
     partitioner: Partitioner | None = None
     state: Path | None = None
     closed: str = ""
+    is_lost: bool = False
 
     @property
     def is_hooked(self) -> bool:

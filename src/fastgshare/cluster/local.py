@@ -82,6 +82,7 @@ class LocalCluster:
         self._spin = spin
         self._members: dict[str, Member] = {}
         self._listeners: list[Callable[[InstanceStatus], None]] = []
+        self._device_listeners: list[Callable[[str, str, str], None]] = []
         self._tasks = asyncio.TaskGroup()
         self._quarantine = Quarantine(self._tasks)
         self._closing = False
@@ -119,17 +120,24 @@ class LocalCluster:
         """The last `tail` lines that instances of a function wrote, oldest first."""
         return self._logs.tail(function_name, tail)
 
+    def watch_devices(self, listener: Callable[[str, str, str], None]) -> None:
+        """Call `listener(device_id, "lost" or "drained", reason)` when a device is closed."""
+        self._device_listeners.append(listener)
+
     def lose(self, device_id: str, reason: str) -> None:
         """A device does not answer any more: end what is on it, and start nothing there. Raises `NotFound`."""
-        berth = self._close(device_id, f"device {device_id} was lost: {reason}")
-        for member in self._on(berth):
-            member.condemn(berth.closed, blameless=True)
+        berth = self._berth(device_id)
+        if not berth.is_lost:
+            berth.is_lost = True
+            self._close(berth, "lost", f"device {device_id} was lost: {reason}")
+            for member in self._on(berth):
+                member.condemn(berth.closed, blameless=True)
 
     def drain(self, device_id: str, reason: str) -> None:
         """Start nothing more on a device; what is on it goes on until it is stopped. Raises `NotFound`."""
-        berth = self._berths.get(device_id)
-        if berth is None or not berth.closed:  # one that was lost stays lost
-            self._close(device_id, f"device {device_id} is being drained: {reason}")
+        berth = self._berth(device_id)
+        if not berth.closed:
+            self._close(berth, "drained", f"device {device_id} is being drained: {reason}")
 
     async def start(self, instance: Instance) -> None:
         """Start an instance and return once it is ready.
@@ -224,14 +232,17 @@ class LocalCluster:
             raise InstanceFailed(instance.id, berth.closed)
         return berth
 
-    def _close(self, device_id: str, reason: str) -> Berth:
+    def _berth(self, device_id: str) -> Berth:
         if device_id not in self._berths:
             raise NotFound("device", device_id)
-        berth = self._berths[device_id]
+        return self._berths[device_id]
+
+    def _close(self, berth: Berth, fate: str, reason: str) -> None:
         berth.closed = reason
+        for listener in self._device_listeners:
+            listener(berth.device.id, fate, reason)
         for member in self._on(berth):
             self._announce(member.life.status)  # nothing is new about it, but there is something to decide
-        return berth
 
     def _on(self, berth: Berth) -> list[Member]:
         return [member for member in self._members.values() if member.berth is berth]
