@@ -85,7 +85,7 @@ def test_equal_inputs_give_equal_outcomes() -> None:
 
 
 def test_the_twin_of_the_hook_is_as_patient_as_the_hook() -> None:
-    source = (Path(__file__).parents[2] / "native" / "hook" / "pace.cpp").read_text()
+    source = (Path(__file__).parents[2] / "native" / "hook" / "pacing.h").read_text()
 
     def constant(name: str) -> int:
         found = re.search(rf"{name} = ([\d']+);", source)

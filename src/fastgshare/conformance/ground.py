@@ -111,7 +111,7 @@ class Ground:
         self.device = device
         self.directory = directory
         self.preload = preload
-        self._base = dict(os.environ if base is None else base)
+        self._base = base
         self.daemon = NodeDaemon([device], directory)
         self._numbers = count(1)
         self._probes: list[Probe] = []
@@ -145,7 +145,7 @@ class Ground:
         self, place: Place, instance_id: str, settings: Mapping[str, str] = {}, *, alone: bool = False
     ) -> dict[str, str]:
         """Of a program on that share. alone: on a stand-in of its own. settings: further ones of the stand-in."""
-        base = dict(self._base)
+        base = dict(os.environ if self._base is None else self._base)
         base["FASTGSHARE_STANDIN"] = ",".join(f"{key}={value}" for key, value in settings.items())
         state = self.directory / "device" if self.on_standin and not alone else None
         return environments.environment(
