@@ -65,6 +65,15 @@ def without_share(base: Mapping[str, str]) -> dict[str, str]:
     return env | ({"LD_PRELOAD": ":".join(left)} if left else {})
 
 
+def beside(device: Device, *, state: Path | None, base: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that looks at a device and has no share of it: without the interposer.
+
+    state: as above. Raises `NotFound` if the stand-in was not built, `InvalidValue` for a path that cannot be said.
+    """
+    env = without_share(base)
+    return env | (_on_standin(device, state, env) if device.kind is DeviceKind.STANDIN else {})
+
+
 def _on_standin(device: Device, state: Path | None, env: Mapping[str, str]) -> dict[str, str]:
     folder = library(STANDIN_DRIVER).parent
     kept = [part for part in env.get("FASTGSHARE_STANDIN", "").split(",") if part]
