@@ -16,6 +16,7 @@ PYTHON ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+GPU_CHECK_ARGS ?=
 # Extras of pyproject.toml to install for the tests: with "dev models" those that need torch and transformers run too.
 EXTRAS ?= dev
 
@@ -42,6 +43,13 @@ demo: $(STAMPS)/run ## set up and run the main job (within 3 minutes after insta
 test: lint $(STAMPS)/wheel ## set up, lint, try the wheel and run all tests
 	@echo '== tests'
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# It needs nothing of the above: g++ and a Python >= 3.11 with, on a GPU, torch and transformers for its models.
+.PHONY: gpu-check
+gpu-check: ## measure a GPU, or run through on the stand-in where there is none (within 8 minutes)
+	@began=$$SECONDS; python='$(or $(PYTHON),python3)'; $$python native/build.py && \
+	  PYTHONPATH='$(CURDIR)/build/gpu-check' $$python -m fastgshare.gpucheck --device any \
+	  --budget-s $$((480 - SECONDS + began)) $(GPU_CHECK_ARGS)
 
 # --- setting up ------------------------------------------------------------------------------------------------------
 

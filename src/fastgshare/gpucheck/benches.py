@@ -35,7 +35,7 @@ class Bench:
         self.ends_s = time.monotonic()
         self._began_s = time.monotonic()
         self._numbers = count(1)
-        self._servers = Servers(device, directory, self.base())
+        self._servers = Servers(device, directory, self.of_programs())
 
     @property
     def is_standin(self) -> bool:
@@ -99,19 +99,22 @@ class Bench:
         """The environment of a process that is on no share; mps: served by our MPS server, else by none at all."""
         env = {**self.env, **_THREADS, _PIPES: str(self.directory / "no-mps")}
         if self.is_standin:
-            env["FASTGSHARE_STANDIN"] = ""
+            env["FASTGSHARE_STANDIN"] = "mps=real"
         return self._servers.environment(env) if mps else env
 
     def environment(self, mode: Mode, share: Share, *, socket_path: Path, instance_id: str) -> dict[str, str]:
         """The environment of an instance on a share, in a mode."""
-        env = environments.environment(
-            *(self.device, share),
-            socket_path=socket_path,
-            instance_id=instance_id,
-            state=self.state,
-            base=self.base(mps=mode.mps),
-        )
+        env = self._on(share, self.base(mps=mode.mps), socket_path, instance_id)
         if mode.hooked:
             return env
         percentage = {_PERCENTAGE: env[_PERCENTAGE]} if mode.mps else {}
         return environments.without_share(env) | percentage
+
+    def of_programs(self) -> dict[str, str]:
+        """The environment of a program that looks at the device, on no share and without MPS."""
+        return environments.without_share(self._on(Share(100, 1, 1), self.base(), self.directory / "none", "none"))
+
+    def _on(self, share: Share, base: Mapping[str, str], socket_path: Path, instance_id: str) -> dict[str, str]:
+        return environments.environment(
+            *(self.device, share), socket_path=socket_path, instance_id=instance_id, state=self.state, base=base
+        )

@@ -40,11 +40,15 @@ class Goal:
 
 @dataclass(slots=True)
 class Table:
-    """Rows of figures. columns: key of the rows -> heading; what a row has beside them stands in the JSON alone."""
+    """Rows of figures. columns: key of the rows -> heading; what a row has beside them stands in the JSON alone.
+
+    shown: whether the page shows it; else the JSON alone has it.
+    """
 
     title: str
     columns: Mapping[str, str]
     rows: list[Mapping[str, object]] = field(default_factory=list)
+    shown: bool = True
 
     def document(self) -> dict[str, object]:
         """As JSON."""
@@ -61,9 +65,9 @@ class Findings:
     remarks: list[str] = field(default_factory=list)
     bars: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def table(self, title: str, columns: Mapping[str, str]) -> Table:
+    def table(self, title: str, columns: Mapping[str, str], *, shown: bool = True) -> Table:
         """A new table, to be filled."""
-        self.tables.append(Table(title, columns))
+        self.tables.append(Table(title, columns, shown=shown))
         return self.tables[-1]
 
     def document(self) -> dict[str, object]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from fastgshare.domain.shares import Share
+from fastgshare.domain.readings import Reading
 from fastgshare.gpucheck.benches import Bench
-from fastgshare.gpucheck.names import EXCLUSIVE
+from fastgshare.manager.counter_lines import decode
 
 COUNTERS: Final[Mapping[str, str]] = {
     "utilisation": "busy",
@@ -34,21 +33,19 @@ class Gauges:
     def __init__(self, bench: Bench) -> None:
         self.problem = ""
         self._bench = bench
-        self._readings: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=_KEPT)
+        self._readings: deque[Reading] = deque(maxlen=_KEPT)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Start the process that reads them."""
-        folder = self._bench.folder()
-        env = self._bench.environment(EXCLUSIVE, Share(100, 1, 1), socket_path=folder / "none", instance_id="gauges")
         words = ("-m", "fastgshare.manager.counters", "--device", json.dumps(asdict(self._bench.device)))
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, *words, "--period-s", _PERIOD_S),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=env,
+            env=self._bench.of_programs(),
             start_new_session=True,
         )
         self._reader = asyncio.create_task(self._read(self._process))
@@ -67,12 +64,13 @@ class Gauges:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None and process.stderr is not None
         while line := await process.stdout.readline():
-            self._readings.append((time.monotonic_ns(), json.loads(line)))
+            self._readings.append(decode(line))
         said = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
         self.problem = said[-1] if said else "the counters' reader ended"
 
     def between(self, from_ns: int, until_ns: int) -> dict[str, float]:
         """Means of what was read in a time, by counter; nothing of what is not counted."""
-        found = [reading for at_ns, reading in self._readings if from_ns <= at_ns <= until_ns]
-        values = {name: [r[name] for r in found if r.get(name) is not None] for name in COUNTERS}
+        begun_ns = from_ns + 1e9 * float(_PERIOD_S) / 2  # a reading is of the time since the one before
+        found = [reading for reading in self._readings if begun_ns <= 1e9 * reading.at_s <= until_ns]
+        values = {name: [v for r in found if (v := getattr(r, name)) is not None] for name in COUNTERS}
         return {name: round(sum(each) / len(each), 4) for name, each in values.items() if each}

@@ -79,7 +79,7 @@ class Tally:
             name: round(percentile(ordered, q) / 1e6, 4) for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99))
         }
         rps = len(ordered) / (self.passed_ns / 1e9) if self.passed_ns > 0 else 0.0
-        return found | {"requests": len(ordered), "rps": rps, "unanswered": self.unanswered}
+        return found | {"requests": len(ordered), "rps": round(rps, 4), "unanswered": self.unanswered}
 
 
 def percentile(ordered: Sequence[int], q: float) -> float:

@@ -131,7 +131,7 @@ def _section(outcome: Outcome) -> Iterator[str]:
     yield from (f"- {_cell(remark)}" for remark in outcome.findings.remarks)
     yield ""
     for table in outcome.findings.tables:
-        if table.rows:
+        if table.rows and table.shown:
             yield f"### {table.title}"
             yield ""
             yield from _table(table)

@@ -130,10 +130,17 @@ class Networks:
             self._requests[key] = made
         return self._requests[key]
 
+    def parameters(self, name: str) -> int:
+        """How many weights a network has. Raises KeyError for one that is not known."""
+        return sum(each.numel() for each in self._made(name).parameters())
+
+    def _made(self, name: str) -> Any:
+        with self._device:  # weights are drawn where they stay
+            return _NETWORKS[name](self._sizes).eval()
+
     def _load(self, name: str) -> None:
         try:
-            with self._device:  # weights are drawn where they stay
-                self._models[name] = _NETWORKS[name](self._sizes).eval()
+            self._models[name] = self._made(name)
             for batch in BATCHES:
                 self.request(name, batch)
         except Exception as error:  # whatever a framework raises: the others can be measured all the same
