@@ -1,4 +1,4 @@
-"""One MPS control daemon in a pipe directory of its own: started, asked, recovered, ended. Blocks, never for long."""
+"""One MPS control daemon in a pipe directory of its own: started, watched, recovered, ended."""
 
 from __future__ import annotations
 
@@ -6,40 +6,29 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from fastgshare.domain.errors import PartitionerUnavailable
 from fastgshare.manager.environments import without_share
-from fastgshare.manager.mps_programs import LOGS, PID_FILE, PIPES, Child, end_all, left_behind, wait_until
+from fastgshare.manager.mps_programs import LOGS, PID_FILE, PIPES, Child, end_all, is_of, left_behind, wait_until
+from fastgshare.manager.mps_shell import MpsShell, in_a_line
 
-COMMAND_S: Final = 3.0
-"""How long an answer to a command may take."""
 START_S: Final = 10.0
 """How long a control daemon, or a server, may take to be ready: a server makes a context on the device."""
 RECOVER_S: Final = 4.5
-_SELF_HEALING_S: Final = 1.0
+_SELF_HEALING_S: Final = 1.5
 _SHUTDOWN_S: Final = 1.0
+_NEW_SERVER_S: Final = 2.0
 _QUIT_S: Final = 1.0
 _POLL_S: Final = 0.02
 _LONGEST_SOCKET_BYTES: Final = 107
 _LONGEST_NAME_BYTES: Final = 32
 """Of what MPS makes in its pipe directory: ``control_privileged`` and what belongs to a server."""
-
-
-class ServerState(StrEnum):
-    """What an MPS server says of itself; gone: there is none of that number."""
-
-    INITIALIZING = "INITIALIZING"
-    ACTIVE = "ACTIVE"
-    FAULT = "FAULT"
-    GONE = "GONE"
 
 
 class MpsControl:
@@ -51,8 +40,8 @@ class MpsControl:
 
     It runs in the foreground (`-f`) as a child: one that has put itself into the background is nobody's child, so
     neither the kernel nor its owner would know when one of them is gone. It has a session of its own, so that Ctrl-C is
-    not for it. The compute mode is never changed. Methods raise `PartitionerUnavailable` if MPS does not do what it
-    should.
+    not for it. The compute mode is never changed. Methods block, for a bounded time, and raise `PartitionerUnavailable`
+    if MPS does not do what it should.
     """
 
     def __init__(
@@ -60,13 +49,11 @@ class MpsControl:
     ) -> None:
         self.pipes: Final = pipe_directory(directory)
         self.logs: Final = self.pipes / "log"
-        self._program = program
         self._stays = stays
         self._lock = threading.RLock()
         self._child: Child | None = None
-        self._env = without_share(env) | self.environment()
-        if device_id:
-            self._env["CUDA_VISIBLE_DEVICES"] = device_id
+        told = {"CUDA_VISIBLE_DEVICES": device_id} if device_id else {}
+        self.shell: Final = MpsShell(program, without_share(env) | self.environment() | told)
 
     def environment(self) -> dict[str, str]:
         """What processes have to be told so that this MPS serves them."""
@@ -74,22 +61,28 @@ class MpsControl:
 
     @property
     def pid(self) -> int:
-        """Process id of the control daemon; 0 if it does not run."""
+        """Process id of the control daemon; 0 if none runs."""
         if self._child is not None:
             return 0 if self._child.has_ended() else self._child.pid
         try:
-            pid: int = int((self.pipes / PID_FILE).read_text())
+            pid = int((self.pipes / PID_FILE).read_text())
         except (OSError, ValueError):
             return 0
-        return pid if pid in left_behind(self.pipes) else 0
+        return pid if is_of(pid, self.pipes) else 0
+
+    def problem(self) -> str:
+        """Why no process can come in, or those that are in cannot go on; "" if all is well."""
+        return self.shell.problem() if self.pid else "the MPS control daemon has ended"
 
     # --- coming and going --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the control daemon and a server, and return when that takes processes; at once if it does already."""
+        """Have a control daemon and a server, and return when that takes processes; at once if it does already.
+
+        What an owner that was killed has left in the pipe directory is ended before.
+        """
         with self._lock:
             if not self._is_sound():
-                self._end()
                 self._start_control()
             self._start_server(START_S)
 
@@ -106,7 +99,7 @@ class MpsControl:
         if not self.pid or (self._child is None and not self._stays):
             return False
         try:
-            self.servers()
+            self.shell.servers()
         except PartitionerUnavailable:
             return False
         return True
@@ -114,7 +107,7 @@ class MpsControl:
     def _ask_to_quit(self) -> None:
         for command in ("quit", "quit -t 1"):
             with suppress(PartitionerUnavailable):
-                self.ask(command, _QUIT_S)
+                self.shell.ask(command, _QUIT_S)
             if wait_until(lambda: not self.pid, _QUIT_S):
                 return
 
@@ -124,102 +117,42 @@ class MpsControl:
         self._child = None
 
     def _start_control(self) -> None:
+        self._end()
         shutil.rmtree(self.pipes, ignore_errors=True)
         try:
             self.logs.mkdir(parents=True, mode=0o700)
         except OSError as error:
-            raise PartitionerUnavailable(
-                f"MPS's pipe directory {self.pipes} cannot be made ({error.strerror})"
-            ) from None
-        output = self.logs / "control.out"
-        child = Child([str(self._program), "-f"], self._env, output, stays=self._stays)
+            problem = f"MPS's pipe directory {self.pipes} cannot be made ({error.strerror})"
+            raise PartitionerUnavailable(problem) from None
+        program = str(self.shell.program)
+        child = Child([program, "-f"], self.shell.env, self.logs / "control.out", stays=self._stays)
         self._child = child
-        if not wait_until(lambda: child.has_ended() or (self.pipes / "control").exists(), START_S):
-            problem = f"was not ready within {START_S:g} s"
-        elif child.has_ended():
+        if wait_until(lambda: child.has_ended() or (self.pipes / "control").exists(), START_S):
+            if not child.has_ended():
+                return
             problem = "ended at once"
         else:
-            self.servers()
-            return
+            problem = f"was not ready within {START_S:g} s"
+        said = self._last_words()
         self._end()
-        raise PartitionerUnavailable(f"the MPS control daemon ({self._program}) {problem}{self._last_words()}")
+        raise PartitionerUnavailable(f"the MPS control daemon ({program}) {problem}{said}")
 
     def _start_server(self, within_s: float) -> None:
         """Have a server that takes processes, within that time."""
         deadline = time.monotonic() + within_s
-        if not self.servers():
-            self.ask(f"start_server -uid {os.getuid()}", within_s)
-        while (problem := self.problem()) or not self.servers():
+        if not self.shell.servers():
+            self.shell.ask(f"start_server -uid {os.getuid()}", within_s)
+        while (problem := self.problem()) or not self.shell.servers():
             if time.monotonic() >= deadline:
                 raise PartitionerUnavailable(f"{problem or 'no MPS server starts'}{self._last_words()}")
             time.sleep(_POLL_S)
 
-    # --- asking ------------------------------------------------------------------------------------------------------
-
-    def ask(self, command: str, within_s: float = COMMAND_S) -> str:
-        """What the control daemon answers to a command of its shell."""
-        try:
-            answer = subprocess.run(
-                [str(self._program)],
-                input=f"{command}\n",
-                env=self._env,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=within_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise PartitionerUnavailable(f"MPS did not answer `{command}` within {within_s:g} s") from None
-        except OSError as error:
-            raise PartitionerUnavailable(f"{self._program} cannot be run: {error.strerror}") from None
-        if answer.returncode != 0:
-            said = _in_a_line(answer.stderr or answer.stdout) or f"exit status {answer.returncode}"
-            raise PartitionerUnavailable(f"MPS refused `{command}`: {said}")
-        return answer.stdout
-
-    def servers(self) -> list[int]:
-        """Process ids of its servers: one, or none."""
-        return self._numbers("get_server_list")
-
-    def processes(self) -> list[int]:
-        """Process ids of those on the device through it, over all servers."""
-        return [pid for server in self.servers() for pid in self._numbers(f"get_client_list {server}")]
-
-    def status(self, server: int) -> ServerState:
-        """What a server says of itself."""
-        answer = self.ask(f"get_server_status {server}")
-        for word in answer.split():
-            if word in ServerState.__members__:
-                return ServerState(word)
-        if server not in self.servers():
-            return ServerState.GONE
-        raise PartitionerUnavailable(f"MPS says of server {server}: {_in_a_line(answer) or 'nothing'}")
-
-    def problem(self) -> str:
-        """Why no process can come in, or those that are in cannot go on; "" if all is well."""
-        if not self.pid:
-            return "the MPS control daemon has ended"
-        try:
-            states = {server: self.status(server) for server in self.servers()}
-        except PartitionerUnavailable as error:
-            return str(error)
-        for server, state in states.items():
-            if state is not ServerState.ACTIVE:
-                return f"MPS server {server} is in state {state}"
-        return ""
-
-    def _numbers(self, command: str) -> list[int]:
-        words = self.ask(command).split()
-        if not all(word.isdecimal() for word in words):
-            raise PartitionerUnavailable(f"MPS answers `{command}` with: {_in_a_line(' '.join(words))}")
-        return [int(word) for word in words]
-
     def _last_words(self) -> str:
+        """The end of what its programs have written, to be appended to a problem; "" for nothing."""
         for name in ("server.log", "control.log", "control.out"):
             with suppress(OSError):
-                if lines := (self.logs / name).read_text(errors="replace").split("\n"):
-                    return f"; {name}: {_in_a_line(' '.join(lines[-3:]))}"
+                if text := (self.logs / name).read_text(errors="replace").strip():
+                    return f"; its last words ({name}): {in_a_line(' '.join(text.splitlines()[-3:]))}"
         return ""
 
     # --- recovering --------------------------------------------------------------------------------------------------
@@ -227,30 +160,30 @@ class MpsControl:
     def recover(self, within_s: float = RECOVER_S) -> None:
         """After a fault, with no process left: be ready for new ones.
 
-        A server gets well by itself once all processes that it served have ended. If it does not within a second, it is
+        A server gets well by itself once all processes that it served have ended. If it does not before long, it is
         shut down and another is started; if that does not help, the control daemon as well.
         """
         deadline = time.monotonic() + within_s
         with self._lock:
             if self._is_sound() and (self._gets_well() or self._has_new_server()):
                 return
-            self._end()
             self._start_control()
             self._start_server(max(_SELF_HEALING_S, deadline - time.monotonic()))
 
     def _gets_well(self) -> bool:
-        return wait_until(lambda: not self.problem(), _SELF_HEALING_S) and bool(self.servers())
+        """Whether its server takes processes again before long; one that has gone does not."""
+        return bool(self.shell.servers()) and wait_until(lambda: not self.problem(), _SELF_HEALING_S)
 
     def _has_new_server(self) -> bool:
         try:
-            before = self.servers()
+            before = self.shell.servers()
             for server in before:
-                self.ask(f"shutdown_server {server} -f", _SHUTDOWN_S)
-            if wait_until(lambda: not set(before) & set(self.servers()), _SHUTDOWN_S):
-                self._start_server(_SHUTDOWN_S)
+                self.shell.ask(f"shutdown_server {server} -f", _SHUTDOWN_S)
+            if wait_until(lambda: not set(before) & set(self.shell.servers()), _SHUTDOWN_S):
+                self._start_server(_NEW_SERVER_S)
                 return True
         except PartitionerUnavailable:
-            pass
+            pass  # the control daemon is to blame, and is replaced
         return False
 
 
@@ -265,8 +198,3 @@ def pipe_directory(directory: Path) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PartitionerUnavailable(f"{parent} is not a directory of user {os.getuid()} alone (mode 0700)")
     return parent / hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
-
-
-def _in_a_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:200]}..."

@@ -125,7 +125,7 @@ class Child:
 
 def left_behind(pipes: Path) -> list[int]:
     """MPS's processes of this user that belong to a pipe directory, by what their environments say."""
-    return [pid for pid in _own_processes() if _is_of(pid, pipes)]
+    return [pid for pid in _own_processes() if is_of(pid, pipes)]
 
 
 def end_all(pids: Iterable[int]) -> None:
@@ -164,7 +164,8 @@ def _own_processes() -> Iterator[int]:
                     yield int(entry.name)
 
 
-def _is_of(pid: int, pipes: Path) -> bool:
+def is_of(pid: int, pipes: Path) -> bool:
+    """Whether a process is one of MPS's that belongs to a pipe directory, and still runs."""
     folder = Path("/proc") / str(pid)
     try:
         words = (folder / "cmdline").read_bytes().split(b"\0")[:3]  # an interpreter may come before the program
