@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastgshare.domain.errors import DaemonUnavailable
 from fastgshare.domain.functions import Batching, Slo
 from fastgshare.domain.ledger import LedgerEntry
+from fastgshare.domain.readings import Part, Reading
 from fastgshare.gateway.figures import SIZES, Histogram
 from fastgshare.testing.gateway import RunningGateway, function, running_gateway
 
@@ -118,6 +119,56 @@ async def test_without_the_daemon_the_other_figures_are_there() -> None:
         samples = await scrape(g)
     assert value(samples, "fastgshare_ledger_up") == 0
     assert value(samples, "gateway_service_count", function_name="f") == 1
+
+
+class Telemetry:
+    """`gateway.ports.Telemetry` of a GPU that says all, one that was lost, a CPU, and one that cannot be read."""
+
+    def readings(self) -> Mapping[str, Reading]:
+        full = Reading(1.0, 0.5, 0.25, 0.125, 0.75, 0.0625, 3, 8, 70.5, 41, 1980)
+        lost = Reading(1.0, lost=True, problem="the device is lost")
+        return {"gpu": full, "gone": lost, "cpu": Reading(1.0, sm_utilisation=0.0), "dark": Reading(1.0, problem="no")}
+
+    def xid_counts(self) -> Mapping[str, Mapping[int, int]]:
+        return {"gpu": {31: 2, 63: 1}, "cpu": {}}
+
+    def parts(self) -> Mapping[str, Part]:
+        return {"f-1": Part(0.125, None), "ended-7": Part(0.0, 0.5)}
+
+
+async def test_devices_say_what_they_have_and_nothing_else() -> None:
+    async with running_gateway(telemetry=Telemetry()) as g:
+        await g.platform.deploy(function())
+        samples = await scrape(g)
+    expected = {"utilisation_ratio": 0.5, "sm_utilisation_ratio": 0.25, "sm_occupancy_ratio": 0.125}
+    expected |= {"graphics_utilisation_ratio": 0.75, "memory_utilisation_ratio": 0.0625, "memory_used_bytes": 3}
+    expected |= {"memory_total_bytes": 8, "power_watts": 70.5, "temperature_celsius": 41, "sm_clock_hertz": 1.98e9}
+    for name, each in expected.items():
+        assert value(samples, f"fastgshare_device_{name}", device_id="gpu") == each
+    said = {
+        (name.removeprefix("fastgshare_device_"), dict(labels).get("device_id")): v
+        for (name, labels), v in samples.items()
+    }
+    others = {key: v for key, v in said.items() if key[1] in ("gone", "cpu", "dark")}
+    assert others == {
+        ("sm_utilisation_ratio", "cpu"): 0.0,
+        **{("up", "gone"): 0.0, ("up", "cpu"): 1.0, ("up", "dark"): 0.0},
+        **{("lost", "gone"): 1.0, ("lost", "cpu"): 0.0},
+    }
+    assert value(samples, "fastgshare_device_xids_total", device_id="gpu", xid="31") == 2
+    own = {"function_name": "f", "instance_id": "f-1"}
+    assert value(samples, "fastgshare_instance_sm_utilisation_ratio", **own) == 0.125
+    of_others = {"function_name": "", "instance_id": "ended-7"}
+    assert value(samples, "fastgshare_instance_sm_occupancy_ratio", **of_others) == 0.5
+    assert not any(
+        name == "fastgshare_instance_sm_occupancy_ratio" and ("instance_id", "f-1") in labels
+        for name, labels in samples
+    )
+
+
+async def test_without_telemetry_nothing_is_said_of_devices() -> None:
+    async with running_gateway() as g:
+        assert not any(name.startswith("fastgshare_device") for name, _ in await scrape(g))
 
 
 @given(st.lists(st.floats(0, 2000)))

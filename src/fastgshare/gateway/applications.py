@@ -16,7 +16,7 @@ from fastgshare.gateway.answers import say
 from fastgshare.gateway.guards import Guard
 from fastgshare.gateway.invocations import UPLOAD_S, Invocations
 from fastgshare.gateway.metrics import expose
-from fastgshare.gateway.ports import Platform, Totals
+from fastgshare.gateway.ports import Platform, Telemetry, Totals
 from fastgshare.gateway.resources import Below
 from fastgshare.gateway.service import FunctionService
 from fastgshare.gateway.system import System
@@ -40,6 +40,7 @@ def create_app(
     clock: Clock,
     *,
     ledger: Totals | None = None,
+    telemetry: Telemetry | None = None,
     credentials: tuple[str, str] | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     drain_s: float = 5.0,
@@ -47,9 +48,9 @@ def create_app(
 ) -> web.Application:
     """The gateway as a web application; make it on the event loop that will run it.
 
-    ledger: gives the sums of the ledger for ``/metrics``. credentials: user and password for ``/system``; None lets
-    everyone in. max_body_bytes: larger bodies are answered with 413. drain_s: how long requests that are here may take
-    when it ends. upload_s: how long a caller may take to send a body.
+    ledger, telemetry: give the sums of the ledger and what devices say, for ``/metrics``. credentials: user and
+    password for ``/system``; None lets everyone in. max_body_bytes: larger bodies are answered with 413. drain_s: how
+    long requests that are here may take when it ends. upload_s: how long a caller may take to send a body.
     """
     service = FunctionService(platform, cluster, clock)
     app = web.Application(client_max_size=max_body_bytes)
@@ -60,7 +61,7 @@ def create_app(
     app.router.add_routes(System(platform, service, clock).routes(Guard(service.figures, clock, credentials)))
     app.router.add_route("*", "/async-function/{target:.+}", _no_queue)
     app.router.add_get("/healthz", _health)
-    app.router.add_get("/metrics", _Metrics(platform, service, ledger).handle)
+    app.router.add_get("/metrics", _Metrics(platform, service, ledger, telemetry).handle)
     app.router.add_get("/", _hint)
 
     async def drain(_: web.Application) -> None:
@@ -75,14 +76,19 @@ def create_app(
 
 
 class _Metrics:
-    def __init__(self, platform: Platform, service: FunctionService, ledger: Totals | None) -> None:
+    def __init__(
+        self, platform: Platform, service: FunctionService, ledger: Totals | None, telemetry: Telemetry | None
+    ) -> None:
         self._platform = platform
         self._service = service
         self._ledger = ledger
+        self._telemetry = telemetry
 
     async def handle(self, request: web.Request) -> web.Response:
         service = self._service
-        body = expose(service.figures, service.snapshots(), self._platform.deployments(), await self._totals())
+        totals = await self._totals()
+        deployments = self._platform.deployments()
+        body = expose(service.figures, service.snapshots(), deployments, totals, self._telemetry)
         return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
 
     async def _totals(self) -> Sequence[LedgerEntry] | None:

@@ -12,10 +12,37 @@ from fastgshare.dispatch.outcomes import Snapshot
 from fastgshare.domain.deployments import DeploymentStatus
 from fastgshare.domain.instances import InstanceState
 from fastgshare.domain.ledger import LedgerEntry
+from fastgshare.domain.readings import Part, Reading
 from fastgshare.gateway.figures import Figures, FunctionFigures, Histogram
+from fastgshare.gateway.ports import Telemetry
 
 _FUNCTION = ("function_name",)
 _INSTANCE = ("function_name", "instance_id")
+_DEVICE = ("device_id",)
+_HERTZ_PER_MHZ = 1e6
+
+_DEVICE_GAUGES: Sequence[tuple[str, str, Callable[[Reading], float | None]]] = (
+    ("utilisation_ratio", "Part of the time in which a kernel ran", lambda r: r.utilisation),
+    ("sm_utilisation_ratio", "Mean part of the SMs in use", lambda r: r.sm_utilisation),
+    ("sm_occupancy_ratio", "Mean part of the warps that the SMs can hold", lambda r: r.sm_occupancy),
+    ("graphics_utilisation_ratio", "Part of the time in which an engine ran", lambda r: r.graphics_utilisation),
+    ("memory_utilisation_ratio", "Part of the memory's bandwidth in use", lambda r: r.memory_utilisation),
+    ("memory_used_bytes", "Memory in use, of all processes", lambda r: r.mem_used_bytes),
+    ("memory_total_bytes", "Memory that there is", lambda r: r.mem_total_bytes),
+    ("power_watts", "Electrical power drawn", lambda r: r.power_w),
+    ("temperature_celsius", "Temperature", lambda r: r.temperature_c),
+    (
+        "sm_clock_hertz",
+        "Clock of the SMs",
+        lambda r: None if r.sm_clock_mhz is None else r.sm_clock_mhz * _HERTZ_PER_MHZ,
+    ),
+    ("up", "Whether its counters could be read", lambda r: float(not r.problem)),
+    ("lost", "Whether it does not answer any more", lambda r: float(r.lost) if r.lost or not r.problem else None),
+)
+_PART_GAUGES: Sequence[tuple[str, str, Callable[[Part], float | None]]] = (
+    ("sm_utilisation_ratio", "Its part of the device's SM utilisation", lambda p: p.sm_utilisation),
+    ("sm_occupancy_ratio", "Its part of the device's SM occupancy", lambda p: p.sm_occupancy),
+)
 
 
 class _Scrape(Collector):
@@ -27,11 +54,13 @@ class _Scrape(Collector):
         snapshots: Mapping[str, Snapshot],
         deployments: Sequence[DeploymentStatus],
         ledger: Sequence[LedgerEntry] | None,
+        telemetry: Telemetry | None,
     ) -> None:
         self._figures = figures
         self._snapshots = snapshots
         self._deployments = deployments
         self._ledger = ledger
+        self._telemetry = telemetry
 
     def collect(self) -> Iterable[Metric]:
         yield from self._openfaas()
@@ -39,6 +68,7 @@ class _Scrape(Collector):
         yield from self._queues()
         yield from self._instances()
         yield from self._shares()
+        yield from self._devices()
 
     def _openfaas(self) -> Iterable[Metric]:
         functions = self._figures.functions
@@ -113,7 +143,7 @@ class _Scrape(Collector):
         yield _gauge(
             "fastgshare_ledger_up", "Whether the ledger could be read", (), [((), float(self._ledger is not None))]
         )
-        functions = {i.id: i.function_name for d in self._deployments for i in d.instances}
+        functions = self._function_names()
         sums: list[tuple[str, str, Callable[[LedgerEntry], float]]] = [
             ("entitled", "Seconds that an instance was entitled to", lambda e: e.entitled_s),
             ("received", "Seconds that an instance held a token", lambda e: e.received_s),
@@ -126,16 +156,40 @@ class _Scrape(Collector):
             values = [((functions.get(e.instance_id, ""), e.instance_id), pick(e)) for e in self._ledger or ()]
             yield _counter(f"fastgshare_{name}_seconds", text, _INSTANCE, values)
 
+    def _devices(self) -> Iterable[Metric]:
+        """What devices say: only where there is a value."""
+        said = self._telemetry
+        readings, counts, parts = ({}, {}, {}) if said is None else (said.readings(), said.xid_counts(), said.parts())
+        for name, text, pick in _DEVICE_GAUGES:
+            values = [((id,), value) for id, reading in readings.items() if (value := pick(reading)) is not None]
+            yield _gauge(f"fastgshare_device_{name}", text, _DEVICE, values)
+        xids = [((id, str(xid)), n) for id, count in counts.items() for xid, n in count.items()]
+        yield _counter("fastgshare_device_xids", "Errors that the driver logged, by XID", (*_DEVICE, "xid"), xids)
+        functions = self._function_names()
+        for name, text, of in _PART_GAUGES:
+            own = [
+                ((functions.get(id, ""), id), value) for id, part in parts.items() if (value := of(part)) is not None
+            ]
+            yield _gauge(f"fastgshare_instance_{name}", text, _INSTANCE, own)
+
+    def _function_names(self) -> Mapping[str, str]:
+        """The function of every instance."""
+        return {i.id: i.function_name for d in self._deployments for i in d.instances}
+
 
 def expose(
     figures: Figures,
     snapshots: Mapping[str, Snapshot],
     deployments: Sequence[DeploymentStatus],
     ledger: Sequence[LedgerEntry] | None,
+    telemetry: Telemetry | None = None,
 ) -> bytes:
-    """All metrics in Prometheus's text format. ledger: the sums per instance, None if it cannot be read."""
+    """All metrics in Prometheus's text format.
+
+    ledger: the sums per instance, None if it cannot be read. telemetry: what the devices say, None if nobody asks them.
+    """
     registry = CollectorRegistry()
-    registry.register(_Scrape(figures, snapshots, deployments, ledger))
+    registry.register(_Scrape(figures, snapshots, deployments, ledger, telemetry))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 

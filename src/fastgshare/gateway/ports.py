@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from fastgshare.domain.deployments import DeploymentStatus
 from fastgshare.domain.functions import Function
 from fastgshare.domain.ledger import LedgerEntry
 from fastgshare.domain.logs import LogLine
+from fastgshare.domain.readings import Part, Reading
 
 Totals = Callable[[], Awaitable[Sequence[LedgerEntry]]]
 """The ledger's sums per instance, as `domain.ports.Ledger.totals` gives them."""
+
+
+class Telemetry(Protocol):
+    """What the devices say of themselves."""
+
+    def readings(self) -> Mapping[str, Reading]:
+        """The latest of every device that is watched, by its id."""
+
+    def xid_counts(self) -> Mapping[str, Mapping[int, int]]:
+        """By device, how often which XID was logged."""
+
+    def parts(self) -> Mapping[str, Part]:
+        """By instance, what of its device's use is its own."""
 
 
 class Platform(Protocol):
