@@ -53,7 +53,7 @@ def answer(command: list[str], servers: list[subprocess.Popen[bytes]]) -> str:
     living = [server for server in servers if server.poll() is None]
     if command[:1] == ["start_server"] and not told("serverless"):
         # Named as the real one is, by which it is found.
-        servers.append(subprocess.Popen([sys.executable, "-c", SLEEP, "nvidia-cuda-mps-server"]))
+        servers.append(subprocess.Popen(["nvidia-cuda-mps-server", "-Sc", SLEEP], executable=sys.executable))
         (PIPES / "state").write_text("ACTIVE")
     if command[:1] == ["get_server_list"]:
         return "".join(f"{server.pid}\n" for server in living)

@@ -72,7 +72,7 @@ class MpsPartitioner:
         self._directory = directory
         self._env = dict(env)
         self._program = program
-        self._lone = lone
+        self.lone: Final = lone
         self._stays = stays
         self._controls: dict[str, MpsControl] = {}
         self._opened: set[str] = set()
@@ -102,7 +102,7 @@ class MpsPartitioner:
 
     async def open(self, group: str) -> None:
         """Have the group's MPS run, and watch it. Raises `PartitionerUnavailable`."""
-        if self._lone and self._opened - {group}:
+        if self.lone and self._opened - {group}:
             raise PartitionerUnavailable(_alone(self._device, group, self._opened - {group}, self._partitioning))
         self._opened.add(group)
         await asyncio.to_thread(self.control(group).start)
@@ -163,6 +163,7 @@ class RunningMpsPartitioner:
         self._partitioning = partitioning
         self._env = dict(env)
         self._shell = None if program is None else MpsShell(program, without_share(env))
+        self.lone: Final = True
         self._opened: set[str] = set()
         self._failures = Failures()
 

@@ -27,11 +27,11 @@ STANDIN_CONTROL: Final = f"standin/bin/{CONTROL}"
 _FAMILY: Final = "nvidia-cuda-mps-"
 _DEFAULT_PIPES: Final = "/tmp/nvidia-mps"
 _MOUNTED: Final = (
-    "/usr/bin",
-    "/usr/local/bin",
-    "/usr/local/nvidia/bin",
-    "/opt/nvidia/bin",
-    "/run/nvidia/driver/usr/bin",
+    "usr/bin",
+    "usr/local/bin",
+    "usr/local/nvidia/bin",
+    "opt/nvidia/bin",
+    "run/nvidia/driver/usr/bin",
 )
 """Where distributions, container toolkits and driver containers put the driver's programs."""
 _START_S: Final = 2.0

@@ -27,6 +27,7 @@ class NoPartitioner:
         self._device = device
         self._partitioning = partitioning
         self._nowhere = pipe_directory(directory / "none")
+        self.lone: Final = False
 
     @property
     def partitioning(self) -> Partitioning:
@@ -63,7 +64,8 @@ class NoPartitioner:
 
 Partitioner = MpsPartitioner | RunningMpsPartitioner | NoPartitioner
 """`cluster.ports.Partitioner`, and beside that: `fail(group, reason)`, by which others say that a group's work has
-failed (listeners are told, once until it has recovered), and `close(group)`, when nobody of a group is left."""
+failed (listeners are told, once until it has recovered); `close(group)`, when nobody of a group is left; and `lone`,
+whether one trust group at a time can be on the device: this one sees to that for what it has opened itself."""
 
 
 def probe(device: Device, env: Mapping[str, str]) -> tuple[Partitioning, ...]:
