@@ -31,6 +31,9 @@ HEADERS: Final = "CUDA_HEADERS"
 NOT_BUILT: Final = frozenset({"standin_runtime"})
 """Nothing that runs from here is linked to it."""
 
+NEEDED: Final = frozenset({"fastgate", "fasthook"})
+"""Without these there is nothing to check; what goes without another, says so itself."""
+
 COMPILER: Final = os.environ.get("CXX", "g++")
 FLAGS: Final = (
     *("-std=c++20", "-fPIC", "-fvisibility=hidden"),
@@ -219,6 +222,15 @@ def _run(command: Sequence[str]) -> None:
         raise CannotBuild(f"{shlex.join(command)}\n{done.stderr}")
 
 
+def _compile(command: Sequence[str]) -> None:
+    """What a compiler that was never tried warns of is told, and is no reason to go without figures."""
+    try:
+        _run(command)
+    except CannotBuild as problem:
+        _run([word for word in command if word != "-Werror"])
+        print(f"warning: {problem}", file=sys.stderr)
+
+
 class Objects:
     """Compiles each source once for each set of flags, several at a time."""
 
@@ -240,7 +252,7 @@ class Objects:
     def _compile(self, command: list[str], path: Path) -> Path:
         if not _is_current(path, _noted(path.with_suffix(".d"))):
             unfinished = path.with_suffix(".tmp")
-            _run([*command, "-o", str(unfinished), "-MMD", "-MF", str(path.with_suffix(".d"))])
+            _compile([*command, "-o", str(unfinished), "-MMD", "-MF", str(path.with_suffix(".d"))])
             unfinished.replace(path)
             self.compiled += 1
         return path
@@ -282,10 +294,19 @@ def _link(target: Target, objects: Sequence[Path], into: Path, targets: Mapping[
     note.write_text(said)
 
 
-def build(into: Path, *, headers: Path | None, jobs: int = 0, names: Sequence[str] = ()) -> tuple[list[Target], int]:
-    """Build targets (none named: all) into the package at `into`; what was built, and how many sources compiled.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build gave. compiled: how many sources. problems: target -> why it was not built."""
 
-    Raises `CannotBuild`.
+    targets: Sequence[Target]
+    compiled: int
+    problems: Mapping[str, str]
+
+
+def build(into: Path, *, headers: Path | None, jobs: int = 0, names: Sequence[str] = ()) -> Built:
+    """Build targets (none named: all) into the package at `into`. One that cannot be built is no longer there.
+
+    Raises `CannotBuild` for a name that is none.
     """
     targets = read_lists(headers)
     if unknown := [name for name in names if name not in targets]:
@@ -294,13 +315,18 @@ def build(into: Path, *, headers: Path | None, jobs: int = 0, names: Sequence[st
     folder = into.parent / "objects"
     folder.mkdir(parents=True, exist_ok=True)
     objects = Objects(folder, jobs or len(os.sched_getaffinity(0)))
+    problems: dict[str, str] = {}
     try:
         waits = [(target, [objects.of(source, target.compile) for source in target.sources]) for target in wanted]
         for target, futures in sorted(waits, key=lambda wait: len(wait[0].uses)):
-            _link(target, [future.result() for future in futures], into, targets)
+            try:
+                _link(target, [future.result() for future in futures], into, targets)
+            except CannotBuild as problem:
+                problems[target.name] = str(problem)
+                (into / target.folder / target.file).unlink(missing_ok=True)
     finally:
         objects.close()
-    return wanted, objects.compiled
+    return Built([target for target in wanted if target.name not in problems], objects.compiled, problems)
 
 
 # --- the package -----------------------------------------------------------------------------------------------------
@@ -333,16 +359,17 @@ def main() -> int:
     try:
         if shutil.which(COMPILER) is None:
             raise CannotBuild(f"no C++ compiler: {COMPILER} is not on the PATH")
-        built, compiled = build(lay_out(asked.into), headers=headers, jobs=asked.jobs, names=asked.targets)
+        built = build(lay_out(asked.into), headers=headers, jobs=asked.jobs, names=asked.targets)
     except CannotBuild as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     took_s = time.monotonic() - began
     where = headers or "none: the stand-in and the probes are left out"
-    print(
-        f"built {len(built)} targets in {took_s:.1f} s, {compiled} sources compiled; cuda.h: {where}", file=sys.stderr
-    )
-    return 0
+    for name, why in built.problems.items():
+        print(f"error: {name} was not built: {why}", file=sys.stderr)
+    counts = f"{len(built.targets)} targets in {took_s:.1f} s, {built.compiled} sources compiled"
+    print(f"{counts}; cuda.h: {where}", file=sys.stderr)
+    return 1 if NEEDED & set(built.problems) else 0
 
 
 if __name__ == "__main__":

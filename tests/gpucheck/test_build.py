@@ -71,10 +71,10 @@ def test_the_same_sources_are_compiled_with_the_same_flags(tmp_path: Path) -> No
 def test_both_builds_export_the_same(tmp_path: Path) -> None:
     into = tmp_path / "package" / "fastgshare"
 
-    built, compiled = BUILDER.build(into, headers=BUILDER.find_headers(), names=("fastgate", "fastgate_virtual"))
+    built = BUILDER.build(into, headers=BUILDER.find_headers(), names=("fastgate", "fastgate_virtual"))
 
-    assert compiled > 0
-    for target in built:
+    assert (built.compiled > 0, built.problems, len(built.targets)) == (True, {}, 2)
+    for target in built.targets:
         assert _exports(into / target.folder / target.file) == _exports(native.library(target.file))
 
 
@@ -98,7 +98,8 @@ def test_the_package_it_lays_out_says_its_version(tmp_path: Path) -> None:
     BUILDER.lay_out(tmp_path)
 
     code = "import fastgshare; print(fastgshare.__version__, fastgshare.__file__)"
-    said = subprocess.run([sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True)
+    command = [sys.executable, "-S", "-c", code]
+    said = subprocess.run(command, check=True, env={"PYTHONPATH": str(tmp_path)}, capture_output=True)
 
     assert said.stdout.decode().split()[1].startswith(str(tmp_path))
 
@@ -109,6 +110,28 @@ def test_without_a_header_the_hook_is_built_with_our_own() -> None:
     assert {"fastgate", "fasthook", "standin_virtual"} <= set(targets)
     assert not {"probe", "standin_driver"} & set(targets)
     assert str(ROOT / "native" / "hook" / "minimal") in targets["fasthook"].compile
+
+
+def test_a_warning_is_told_and_a_target_that_cannot_be_built_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, code in {"warned": "int unused(int x) { int y = x; return 0; }", "wrong": "int x = nothing;"}.items():
+        (tmp_path / f"{name}.cpp").write_text(code + "\n")
+    (tmp_path / "CMakeLists.txt").write_text(
+        "add_library(warned SHARED warned.cpp)\nadd_library(wrong SHARED wrong.cpp)\n"
+    )
+    monkeypatch.setattr(BUILDER, "LISTS", (tmp_path / "CMakeLists.txt",))
+    stale = tmp_path / "package" / "lib" / "libwrong.so"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+
+    built = BUILDER.build(tmp_path / "package", headers=None)
+
+    assert [target.name for target in built.targets] == ["warned"]
+    assert "nothing" in built.problems["wrong"]
+    assert not stale.exists()
+    assert "warning: " in capfd.readouterr().err
+    assert (tmp_path / "package" / "lib" / "libwarned.so").is_file()
 
 
 def test_an_unknown_target_is_named(tmp_path: Path) -> None:

@@ -154,9 +154,14 @@ def main(words: Sequence[str] | None = None) -> int:
     watchdog = threading.Timer(asked.budget_s + _HARD_END_S, run.give_up)
     watchdog.daemon = True
     watchdog.start()
-    with tempfile.TemporaryDirectory(prefix="fastgshare-", ignore_cleanup_errors=True) as directory:
-        asyncio.run(run.go(Path(directory)))
-    watchdog.cancel()
+    try:
+        with tempfile.TemporaryDirectory(prefix="fastgshare-", ignore_cleanup_errors=True) as directory:
+            asyncio.run(run.go(Path(directory)))
+    except (FastGShareError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        watchdog.cancel()
     run.say(f"written to {run.path} and {run.path.with_suffix('.md').name}")
     if asked.json:
         print(json.dumps(run.check.document(run.outcomes, run.took_s), ensure_ascii=False))
