@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +32,12 @@ _SMI_FACTS: Final = (
 )
 _MPS_PROGRAM: Final = "nvidia-cuda-mps-control"
 _PATIENCE_S: Final = 10.0
+_ASK_TORCH: Final = """
+import torch
+from transformers import BertModel, ResNetForImageClassification, ViTForImageClassification
+torch.nn.LSTM(8, 8).cuda()(torch.zeros(1, 1, 8).cuda())
+print(f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, {torch.cuda.get_device_name(0)}")
+"""
 _FACT: Final = {"what": "what", "value": "value"}
 _WAYS: Final = {
     "name": "mechanism",
@@ -54,6 +61,8 @@ async def work(bench: Bench, findings: Findings) -> None:
     for package in PACKAGES:
         table.rows.append({"what": package, "value": _version(package)})
     await _mechanisms(bench, findings)
+    if not bench.is_standin:
+        table.rows.append({"what": "torch on the device", "value": await _torch(bench)})
 
 
 def _host() -> dict[str, object]:
@@ -102,6 +111,25 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+async def _torch(bench: Bench) -> str:
+    """What torch says of itself. After this it has been read from the disk, and no measurement waits for that."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _ASK_TORCH),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=bench.of_programs(),
+    )
+    try:
+        said, errors = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    lines = (said if process.returncode == 0 else errors).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it says nothing"
 
 
 def _first_line(path: Path) -> str:

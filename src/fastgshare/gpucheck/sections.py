@@ -48,11 +48,14 @@ async def _run_one(bench: Bench, section: Section, outcome: Outcome, share_s: fl
     began_s = time.monotonic()
     bench.begin(section.title, share_s)
     task = asyncio.ensure_future(section.work(bench, outcome.findings))
-    await asyncio.wait({task}, timeout=share_s)
-    if not task.done():
-        outcome.status, outcome.why = Status.CUT_OFF, f"its {share_s:.0f} s were over"
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CLEANING_UP_S)
+    try:
+        await asyncio.wait({task}, timeout=share_s)
+        if not task.done():
+            outcome.status, outcome.why = Status.CUT_OFF, f"its {share_s:.0f} s were over"
+    finally:  # the whole check may have been told to end
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CLEANING_UP_S)
     if task.done() and outcome.status is Status.RUNNING:
         outcome.status, outcome.why = _ended(task)
     outcome.took_s = time.monotonic() - began_s
