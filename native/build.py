@@ -74,6 +74,13 @@ SORTS: Final[Mapping[str, Sort]] = {
         needs_headers=True,
         named=True,
     ),
+    "add_standin_program": Sort(
+        (),
+        ("-static-libstdc++", "-static-libgcc"),
+        ("-lpthread",),
+        "lib/standin/bin",
+        shared=False,
+    ),
     "add_probe": Sort(
         (),
         ("-static-libstdc++", "-static-libgcc"),
