@@ -87,6 +87,13 @@ class Watches:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def settled(self, timeout_s: float) -> None:
+        """Return once every device has been read, or has turned out not to be readable; at the latest after that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for watch in self._watches.values():
+                    await watch.settled.wait()
+
     def reading(self, device_id: str) -> Reading:
         """The latest of a device; one without figures before it was read. Raises `NotFound` if it is not watched."""
         return self._watch(device_id).reading
@@ -145,6 +152,7 @@ class Watch:
         silent_s: float,
     ) -> None:
         self.reading = Reading(time.monotonic(), problem="it was not read yet")
+        self.settled = asyncio.Event()
         self.xids: Counter[int] = Counter()
         self.ignored = 0
         self.restarts = 0
@@ -221,6 +229,7 @@ class Watch:
             return
         is_news = bool(reading.xids) or (reading.lost and not self.reading.lost)
         self.reading = reading
+        self.settled.set()
         self.xids.update(number for _, number in reading.xids)
         self._heard(self._device.id, reading, is_news)
 
@@ -228,6 +237,7 @@ class Watch:
         """There are no figures until the next reading; absent ones, not old ones."""
         lost = self.reading.lost
         self.reading = replace(Reading(time.monotonic()), lost=lost, problem=problem)
+        self.settled.set()
 
 
 def next_patience(before_s: float, lived_s: float, status: int | None) -> float:
