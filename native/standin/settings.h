@@ -14,6 +14,7 @@ struct Settings {
   std::string state;  // file that all processes on the device share; "": a device of this process alone
   uint64_t kernel_ns = 10'000;  // time of a wave of kernels that nobody described
   bool null = false;            // calls do nothing
+  bool mps_is_real = false;     // MPS is there if a control daemon answers; else: as if one server served all
   std::string die_function;     // of the driver; "": do not
   uint64_t die_at = 0;          // its call that kills the process, from 1
   bool die_before = false;      // it, or after it
@@ -62,10 +63,13 @@ inline const char* read_setting(const std::string& key, const std::string& value
   } else if (key == "state") {
     if (value.empty()) return "path of a file";
     out->state = value;
+  } else if (key == "mps") {
+    if (value != "assumed" && value != "real") return "assumed or real";
+    out->mps_is_real = value == "real";
   } else if (key == "die") {
     if (!read_death(value, out)) return "FUNCTION:N:before or FUNCTION:N:after, N from 1";
   } else {
-    return "the keys sms, mem, state, kernel_ns, null and die";
+    return "the keys sms, mem, state, kernel_ns, null, mps and die";
   }
   return nullptr;
 }

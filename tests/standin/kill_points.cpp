@@ -46,7 +46,7 @@ const Call kCalls[] = {
     {"end a piece of the host", [](const World& w) { st_finish_host(w.device, w.queues[4], 5, 30'000); }},
     {"end it early", [](const World& w) { st_finish_host(w.device, w.queues[4], 5, 40); }},
     {"charge", [](const World& w) { st_charge(w.device, w.processes[0], 5000); }},
-    {"join", [](const World& w) { st_join(w.device, static_cast<uint32_t>(getppid()), 10'000, 40); }},
+    {"join", [](const World& w) { st_join(w.device, static_cast<uint32_t>(getppid()), 10'000, 1, 40); }},
     {"open a queue", [](const World& w) { st_open_queue(w.device, w.processes[0]); }},
 };
 
@@ -63,7 +63,7 @@ World build(void* memory) {
   World w{st_create(memory, &config), {}, {}};
   for (int i = 0; i < 6; ++i) {
     if (i % 2 == 0)
-      w.processes[i / 2] = st_join(w.device, static_cast<uint32_t>(getpid()), 24'000 + 500 * i, 0);
+      w.processes[i / 2] = st_join(w.device, static_cast<uint32_t>(getpid()), 24'000 + 500 * i, 1, 0);
     w.queues[i] = st_open_queue(w.device, w.processes[i / 2]);
   }
   for (uint32_t i = 0; i < 5; ++i) {

@@ -52,7 +52,7 @@ int main() {
   st_device* device = st_create(memory, &config);
   std::vector<int> queues, processes;
   for (int i = 0; i < kThreads; ++i) {
-    processes.push_back(st_join(device, static_cast<uint32_t>(i) + 1, 24'000, now));
+    processes.push_back(st_join(device, static_cast<uint32_t>(i) + 1, 24'000, 1, now));
     queues.push_back(st_open_queue(device, processes[i]));
   }
   std::vector<std::thread> threads;

@@ -67,7 +67,7 @@ def test_ptx_says_what_is_in_it() -> None:
     [
         ("full_ns=soon", "full_ns=soon: allowed is 0 to 3600000000000, or @PARAMETER"),
         ("full_ns=5 blocks_per_sm=33", "blocks_per_sm=33: allowed is 1 to 32"),
-        ("full_ns=5 colour=red", "colour=red: allowed is the keys full_ns, blocks_per_sm and bandwidth"),
+        ("full_ns=5 colour=red", "colour=red: allowed is the keys full_ns, blocks_per_sm, bandwidth and fault"),
         ("bandwidth=5", "full_ns is missing: allowed is 0 to 3600000000000, or @PARAMETER"),
     ],
 )

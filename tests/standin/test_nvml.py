@@ -205,7 +205,7 @@ def test_a_shutdown_ends_what_an_init_began() -> None:
     [
         ("sms=0", "sms=0: allowed is 1 to 1024"),
         ("mem=8GiB", "mem=8GiB: allowed is bytes, 1048576 to 2^50"),
-        ("colour=red", "colour=red: allowed is the keys sms, mem, state, kernel_ns, null and die"),
+        ("colour=red", "colour=red: allowed is the keys sms, mem, state, kernel_ns, null, mps and die"),
         ("die=cuInit:1:now", "die=cuInit:1:now: allowed is FUNCTION:N:before or FUNCTION:N:after, N from 1"),
     ],
 )

@@ -8,6 +8,7 @@
 #include "implementations.h"
 #include "memory.h"
 #include "modules.h"
+#include "mps.h"
 #include "streams.h"
 
 namespace standin::driver {
@@ -31,11 +32,13 @@ Contexts& all() {
 
 // What MPS lets a process have; anything that is no percentage counts as nothing said, as MPS has it.
 uint32_t mps_millipercent() {
+  if (!mps().there) return kFull;
   const char* text = getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE");
   char* end = nullptr;
   double percent = text != nullptr ? strtod(text, &end) : 100;
   if (text != nullptr && (end == text || !(percent > 0 && percent <= 100))) percent = 100;
-  return std::max<uint32_t>(1, static_cast<uint32_t>(std::lround(percent * 1000)));
+  uint32_t own = std::max<uint32_t>(1, static_cast<uint32_t>(std::lround(percent * 1000)));
+  return mps().sm_millipercent != 0 ? std::min(own, mps().sm_millipercent) : own;
 }
 
 uint32_t sms_of(const Member* member) {

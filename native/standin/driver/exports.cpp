@@ -30,7 +30,7 @@ using namespace standin::driver;
 // No exception leaves the library: those of the C++ library mean that there is no memory.
 #define DO(body)                     \
   try {                              \
-    return body;                     \
+    return call.outcome(body);       \
   } catch (const std::exception&) {  \
     return CUDA_ERROR_OUT_OF_MEMORY; \
   }

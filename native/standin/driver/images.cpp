@@ -47,7 +47,9 @@ const char* read_key(std::string_view key, std::string_view value, Cost* out) {
   if (key == "blocks_per_sm") return number(value, 1u, 32u, &out->blocks_per_sm) ? nullptr : "1 to 32";
   if (key == "bandwidth")
     return number(value, 0u, 1000u, &out->bandwidth) ? nullptr : "0 to 1000 (thousandths)";
-  return "the keys full_ns, blocks_per_sm and bandwidth";
+  if (key == "fault")
+    return number(value, 1u, 999u, &out->fault) ? nullptr : "1 to 999, an error of the driver";
+  return "the keys full_ns, blocks_per_sm, bandwidth and fault";
 }
 
 }  // namespace

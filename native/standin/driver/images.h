@@ -22,6 +22,7 @@ struct Cost {
   int full_from = -1;          // the parameter that says it instead; -1: none
   uint32_t blocks_per_sm = 0;  // 0: as the block's size lets it
   uint32_t bandwidth = 300;    // in thousandths
+  uint32_t fault = 0;          // the error by which it fails at its end; 0: it does not
   bool described = false;
 };
 

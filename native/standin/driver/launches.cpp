@@ -85,8 +85,10 @@ st_work work_of(const KernelImage& image, const Params& p, void** params) {
   if (cost.full_from >= 0) full_ns = argument(image, params, static_cast<size_t>(cost.full_from));
   uint64_t at_once = uint64_t{settings().sms} * fit;
   if (!cost.described) full_ns = settings().kernel_ns * ((blocks + at_once - 1) / at_once);
-  return {ST_KERNEL, static_cast<uint32_t>(std::min<uint64_t>(blocks, UINT32_MAX)), fit, cost.bandwidth,
-          full_ns};
+  return {ST_KERNEL, static_cast<uint32_t>(std::min<uint64_t>(blocks, UINT32_MAX)),
+          fit,       cost.bandwidth,
+          full_ns,   cost.fault,
+          0};
 }
 
 CUresult check_launch(CUfunction function, const Params& p) {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "mps.h"
+
 namespace standin::driver {
 namespace {
 
@@ -79,7 +81,7 @@ const std::vector<Member*>& members() { return all(); }
 
 Member* join(uint32_t sm_millipercent) {
   st_reap(device(), now_ns());
-  int process = st_join(device(), static_cast<uint32_t>(getpid()), sm_millipercent, now_ns());
+  int process = st_join(device(), static_cast<uint32_t>(getpid()), sm_millipercent, mps().group, now_ns());
   if (process < 0) return nullptr;
   auto* member = new Member;
   member->process = process;
@@ -112,7 +114,7 @@ Point submit(Queue* queue, const st_work& work) {
   uint64_t position = 0;
   while (usable(queue) && (position = st_submit(device(), queue->id, &work, now_ns())) == 0)
     await_room(queue);
-  if (!usable(queue)) return {queue, 0};
+  if (!usable(queue) || position == UINT64_MAX) return {queue, 0};  // the process is broken
   queue->last = position;
   return {queue, position};
 }

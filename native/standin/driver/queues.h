@@ -40,7 +40,8 @@ struct Member {
   std::vector<std::unique_ptr<Queue>> queues;
 };
 
-// Joins the device with a share of its SMs in milli-percent. Null: it takes no more processes.
+// Joins the device with a share of its SMs in milli-percent, in the process's group (see mps.h). Null: it
+// takes no more processes.
 Member* join(uint32_t sm_millipercent);
 void leave(Member* member);
 // Those of the process that have joined.

@@ -15,6 +15,8 @@
 
 #include "../place.h"
 #include "../standin.h"
+#include "faults.h"
+#include "mps.h"
 
 namespace standin::driver {
 
@@ -26,7 +28,7 @@ namespace {
 // How long before the end a waiter stops sleeping: a core burns no longer than this for it.
 constexpr uint64_t kSpinNs = 20'000;
 // Other processes may let work end earlier than it looked, and nobody tells. What waits for the host is told.
-constexpr uint64_t kNapNs = 5'000'000, kLongNapNs = 1'000'000'000;
+constexpr uint64_t kNapNs = 5'000'000, kLongNapNs = 20'000'000;
 
 thread_local bool per_thread_ __attribute__((tls_model("initial-exec"))) = false;
 thread_local bool exact_ __attribute__((tls_model("initial-exec"))) = false;
@@ -89,6 +91,7 @@ CUresult initialise() {
   s.visible = !hidden();
   if (!s.visible) return CUDA_ERROR_NO_DEVICE;
   s.device = open_device(s.settings);
+  if (s.device != nullptr && st_is_lost(s.device)) return CUDA_ERROR_NO_DEVICE;
   if (s.device == nullptr) {
     fprintf(stderr, "stand-in libcuda: no device in %s: %s\n", s.settings.state.c_str(), strerror(errno));
     return CUDA_ERROR_SYSTEM_NOT_READY;
@@ -98,6 +101,7 @@ CUresult initialise() {
   st_describe(s.device, &made);
   s.settings.sms = made.sms;
   s.settings.mem_bytes = made.mem_bytes;
+  if (CUresult refused = enter_mps(s.settings.mps_is_real); refused != CUDA_SUCCESS) return refused;
   pthread_atfork(nullptr, nullptr, in_child);
   deadly = !s.settings.die_function.empty();
   mode = s.settings.null ? Mode::kNothing : Mode::kReady;
@@ -145,7 +149,7 @@ void count_call(const char* name, const char* symbol, bool before) {
 }
 
 Call::Call(const char* name, const char* symbol, bool per_thread, bool early)
-    : name_(name), symbol_(symbol), before_(per_thread_) {
+    : name_(name), symbol_(symbol), before_(per_thread_), early_(early) {
   if (!running() && !early)
     refusal = mode == Mode::kEnded ? CUDA_ERROR_DEINITIALIZED : CUDA_ERROR_NOT_INITIALIZED;
   // In a child the lock may be held by a thread that is no more; what may be called early needs none.
@@ -154,6 +158,11 @@ Call::Call(const char* name, const char* symbol, bool per_thread, bool early)
   per_thread_ = per_thread;
   lock().lock();
   locked_ = true;
+  if (!early) refusal = broken_for(name_);
+}
+
+CUresult Call::outcome(CUresult result) {
+  return result == CUDA_SUCCESS && locked_ && !early_ ? broken_for(name_) : result;
 }
 
 Call::~Call() {

@@ -50,12 +50,14 @@ class Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
   CUresult refusal = CUDA_SUCCESS;
+  // What the call returns in the end: what its work has failed by meanwhile, if it has.
+  CUresult outcome(CUresult result);
 
  private:
   const char* name_;
   const char* symbol_;
   bool before_;  // what a null stream meant before
-  bool locked_ = false;
+  bool locked_ = false, early_;
 };
 
 // Whether a null stream handle means the stream of the thread in this call.

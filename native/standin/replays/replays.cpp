@@ -210,7 +210,7 @@ int rp_add(rp_stage* stage, uint32_t sm_millipercent, const rp_step* steps, uint
            const rp_kernel* kernels, uint32_t kernel_count, uint32_t spread, uint64_t seed) {
   Replay r;
   int number = static_cast<int>(stage->replays.size());
-  r.process = st_join(stage->device, static_cast<uint32_t>(number) + 1, sm_millipercent, stage->now);
+  r.process = st_join(stage->device, static_cast<uint32_t>(number) + 1, sm_millipercent, 1, stage->now);
   if (r.process >= 0) r.queue = st_open_queue(stage->device, r.process);
   if (r.queue < 0) return -1;
   r.steps.assign(steps, steps + step_count);

@@ -130,9 +130,11 @@ void finish(Change* change, int index) {
   Queue* queue = &device->queues[index];
   uint64_t position = queue->finished + 1;
   if (!change->trial) store(&device->bodies[index].ends[position % kEnds], change->at);
-  if (piece_of(device, index, position)->kind == ST_KERNEL) {
+  const st_work& work = *piece_of(device, index, position);
+  if (work.kind == ST_KERNEL) {
     Process* process = &device->processes[queue->process];
     change->set(&process->kernels, process->kernels + 1);
+    if (work.fault != 0) fail(change, static_cast<int>(queue->process), work.fault);
   }
   change->set(&queue->finished, position);
   change->finished_.add(index);
@@ -144,7 +146,7 @@ void drop(Change* change, int index) {
   Queue* queue = &device->queues[index];
   if (queue->state == kRunning) stop(change, index);
   if (queue->state == kBlocked) unblock(change, index);
-  for (uint64_t i = queue->finished + 1; i <= queue->submitted; ++i)
+  for (uint64_t i = queue->finished + 1; !change->trial && i <= queue->submitted; ++i)
     store(&device->bodies[index].ends[i % kEnds], change->at);
   change->set(&queue->finished, queue->submitted);
   change->set(&queue->state, uint64_t{kFree});
@@ -153,7 +155,10 @@ void drop(Change* change, int index) {
 }
 
 void go_on(Change* change) {
-  while (!change->to_do.empty()) start_first(change, change->to_do.take());
+  do {
+    spread_faults(change);
+    while (!change->to_do.empty()) start_first(change, change->to_do.take());
+  } while (change->device->failing != 0);
   if (change->rates_differ) set_rates(change);
 }
 

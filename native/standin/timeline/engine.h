@@ -28,6 +28,11 @@ void finish(Change* change, int index);
 // A queue is no more, whatever it still had to do.
 void drop(Change* change, int index);
 
+// --- faults.cpp
+// A kernel of this process has failed: to be spread by go_on, since queues end by it.
+void fail(Change* change, int process, uint32_t error);
+void spread_faults(Change* change);
+
 // How fast everything that runs progresses from now on, and when it ends.
 void set_rates(Change* change);
 // What a kernel would occupy and how fast it would be, alone in its process.

@@ -8,7 +8,7 @@
 namespace standin {
 
 constexpr uint64_t kForever = ~0ULL;
-constexpr uint64_t kReady = 0x7374616e64696e03;  // "standin" and the version of this layout
+constexpr uint64_t kReady = 0x7374616e64696e04;  // "standin" and the version of this layout
 
 constexpr int kProcesses = 64;
 constexpr int kQueues = 1024;
@@ -18,6 +18,7 @@ constexpr uint64_t kRemembered = 4096;  // ends, of a queue
 // More than are remembered: who reads without the lock may read one while up to kPieces others are written.
 constexpr uint64_t kEnds = kRemembered + kPieces;
 constexpr uint64_t kUndos = 65536;
+constexpr uint64_t kXids = 64;  // that are remembered
 
 // What a word was before the change that is under way.
 struct Undo {
@@ -32,6 +33,8 @@ struct Process {
   uint64_t born;    // start time, for pids are used again; 0: not known
   uint64_t spaces;  // the pid namespace in which it has this pid
   uint64_t sms;
+  uint64_t group;
+  uint64_t fault;  // the error that it is broken by; 0: none
   uint64_t mem_bytes;
   uint64_t kernels;
   // Usage until since_ns; from then on it grows by these shares of the time.
@@ -79,6 +82,11 @@ struct Queue {
   double bandwidth;  // at full speed
 };
 
+struct Xid {
+  uint64_t when_ns;
+  uint64_t xid, pid;
+};
+
 struct Wait {
   uint64_t before;  // the position that waits
   uint64_t other;   // the queue it waits for, as it is known outside
@@ -105,6 +113,10 @@ struct st_device {
   uint64_t active;      // processes of which kernels run, as bits
   uint64_t busy_ns;     // in which there were some, until the last time that there were none
   uint64_t busy_since_ns;
+  uint64_t failing;  // processes whose fault has yet to be spread, as bits
+  uint64_t lost;
+  uint64_t xid_count;  // ever logged
+  standin::Xid xids[standin::kXids];
   uint64_t running;  // how many queues have a piece that runs, and which
   uint64_t runs[standin::kQueues];
   standin::Process processes[standin::kProcesses];

@@ -14,11 +14,19 @@ uint64_t sms_of(const st_device* device, uint32_t millipercent) {
   return (all * millipercent + 99'999) / 100'000;
 }
 
-void arrive(Change* change, Process* process, uint32_t pid, uint64_t sms) {
+// Without a group it is one of its own, which no number from outside can name.
+uint64_t group_of(const st_device* device, int index, uint64_t group) {
+  bool own = group == 0 || device->config.turns;
+  return own ? 1ULL << 63 | static_cast<uint64_t>(index) : group & ~(1ULL << 63);
+}
+
+void arrive(Change* change, Process* process, uint32_t pid, uint64_t sms, uint64_t group) {
   process->born = birth_of(pid);
   process->spaces = pid_namespace();
   process->pid = pid;
   process->sms = sms;
+  process->group = group;
+  process->fault = change->device->lost ? ST_LOST : 0;
   process->mem_bytes = process->kernels = 0;
   process->busy_ns = process->sm_ns = process->busy_now = process->sms_now = 0;
   process->since_ns = change->at;
@@ -67,13 +75,13 @@ int process_index_of(const st_device* device, int handle) {
 
 }  // namespace standin
 
-ST_API int st_join(st_device* device, uint32_t pid, uint32_t sm_millipercent, uint64_t now) {
+ST_API int st_join(st_device* device, uint32_t pid, uint32_t sm_millipercent, uint64_t group, uint64_t now) {
   Lock lock(device);
   advance(device, now);
   for (int i = 0; i < kProcesses; ++i) {
     if (device->processes[i].present) continue;
     Change change(device, now);
-    arrive(&change, &device->processes[i], pid, sms_of(device, sm_millipercent));
+    arrive(&change, &device->processes[i], pid, sms_of(device, sm_millipercent), group_of(device, i, group));
     return process_handle_of(device, i);
   }
   return -1;

@@ -12,13 +12,22 @@ constexpr double kNeverNs = 4.6e18;  // 2^62: longer than that is not an end
 struct Party {
   double occupied;  // SMs, if there were no bound
   double share;     // of that, that it gets
-  double turn;      // of the time, that is its own
-  double demand;    // of bandwidth, of its kernels
+  int group;        // which of the scene's
+};
+
+// Processes that run at once.
+struct Group {
+  uint64_t name;
+  double wanted = 0;  // SMs
+  double demand = 0;  // of bandwidth, of its kernels
 };
 
 struct Scene {
   uint64_t present = 0;  // bits of processes
   Party parties[kProcesses];
+  Group groups[kProcesses];
+  int group_count = 0;
+  double turn = 1;    // of the time, that is each group's
   double copies = 0;  // bandwidth that copies ask for
   double kernels = 0;
 };
@@ -39,25 +48,28 @@ void count_wishes(st_device* device, Scene* scene) {
   }
 }
 
+int group_in(Scene* scene, uint64_t name) {
+  int at = 0;
+  while (at < scene->group_count && scene->groups[at].name != name) ++at;
+  if (at == scene->group_count) scene->groups[scene->group_count++].name = name;
+  return at;
+}
+
 void share_sms(const st_device* device, Scene* scene) {
-  double all = device->config.sms, wanted = 0;
+  double all = device->config.sms;
   for (uint64_t rest = scene->present; rest; rest &= rest - 1) {
     int p = __builtin_ctzll(rest);
     Party* party = &scene->parties[p];
     double cap = static_cast<double>(device->processes[p].sms);
     party->share = party->occupied > cap ? cap / party->occupied : 1;
-    party->turn = 1;
-    wanted += party->occupied * party->share;
+    party->group = group_in(scene, device->processes[p].group);
+    scene->groups[party->group].wanted += party->occupied * party->share;
   }
-  int parties = __builtin_popcountll(scene->present);
-  bool turns = device->config.turns && parties > 1;
-  if (!turns && wanted <= all) return;
+  if (scene->group_count > 1) scene->turn = (1 - device->config.turn_loss / 1000.0) / scene->group_count;
   for (uint64_t rest = scene->present; rest; rest &= rest - 1) {
     Party* party = &scene->parties[__builtin_ctzll(rest)];
-    if (turns)
-      party->turn = (1 - device->config.turn_loss / 1000.0) / parties;
-    else
-      party->share *= all / wanted;
+    double wanted = scene->groups[party->group].wanted;
+    if (wanted > all) party->share *= all / wanted;
   }
 }
 
@@ -69,24 +81,23 @@ void count_demands(st_device* device, Scene* scene) {
   for (uint64_t i = 0; i < device->running; ++i) {
     const Queue* queue = run_of(device, i);
     if (!queue->kernel) continue;
-    Party* party = &scene->parties[queue->process];
     double demand = queue->bandwidth * speed_of(*queue, *scene);
-    party->demand += demand;
-    scene->kernels += demand * party->turn;
+    scene->groups[scene->parties[queue->process].group].demand += demand;
+    scene->kernels += demand * scene->turn;
   }
 }
 
 // What is asked of the memory while this piece runs, by others than itself.
-double others_of(const st_device* device, const Queue& queue, const Scene& scene) {
+double others_of(const Queue& queue, const Scene& scene) {
   double own = queue.bandwidth * speed_of(queue, scene);
   if (own == 0) return 0;
-  if (!queue.kernel || !device->config.turns) return fmax(0, scene.kernels + scene.copies - own);
-  return fmax(0, scene.parties[queue.process].demand + scene.copies - own);
+  if (!queue.kernel) return fmax(0, scene.kernels + scene.copies - own);
+  return fmax(0, scene.groups[scene.parties[queue.process].group].demand + scene.copies - own);
 }
 
 void set_rate(Change* change, Queue* queue, const Scene& scene) {
-  double turn = queue->kernel ? scene.parties[queue->process].turn : 1;
-  double slow = (1 + others_of(change->device, *queue, scene)) / (speed_of(*queue, scene) * turn);
+  double turn = queue->kernel ? scene.turn : 1;
+  double slow = (1 + others_of(*queue, scene)) / (speed_of(*queue, scene) * turn);
   // Who goes on as before keeps its end: so times hold to the nanosecond.
   if (slow == queue->slow) return;
   double left = queue->left_ns;
@@ -116,8 +127,8 @@ void set_usages(Change* change, const Scene& scene) {
     int p = __builtin_ctzll(rest);
     bool present = scene.present >> p & 1;
     const Party& party = scene.parties[p];
-    double busy = present ? party.turn : 0;
-    set_usage(change, &device->processes[p], busy, present ? party.occupied * party.share * party.turn : 0);
+    double busy = present ? scene.turn : 0;
+    set_usage(change, &device->processes[p], busy, present ? party.occupied * party.share * scene.turn : 0);
   }
   if (device->active == 0 && scene.present != 0) change->set(&device->busy_since_ns, change->at);
   if (device->active != 0 && scene.present == 0)

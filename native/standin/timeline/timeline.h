@@ -12,8 +12,11 @@
 //   - A piece uses `bandwidth` times its speed of the memory's bandwidth, as if alone. What the others use
 //     slows it by 1 + their sum (not one that uses none itself). So all together never use more than there
 //     is, and a neighbour costs something long before that.
-//   - With config.turns, as without MPS, kernels of different processes never run at once: those that have
-//     some share the time evenly, and only their own pieces and copies stand in their way.
+//   - Kernels of different groups of processes never run at once, as those of two MPS servers do not, or of
+//     processes without MPS: groups that have some share the time evenly, and only pieces of the own group
+//     and copies stand in their way. With config.turns every process is a group of its own.
+//   - A kernel may be said to fail at its end. Then its process is broken, as a context is: its work is
+//     dropped, and it is told the error from then on. So are, with another error, all of its group.
 // Times are the same however often somebody asks: only starts and ends of pieces change anything.
 //
 // All functions may be called from any thread of any process. A process may be killed at any point in them:
@@ -31,7 +34,7 @@ struct st_config {
   uint32_t sms;
   uint32_t reserved;
   uint64_t mem_bytes;
-  uint32_t turns;      // 0: processes run at once, as under MPS; 1: they take turns
+  uint32_t turns;      // 0: processes of one group run at once, as under MPS; 1: every process is a group
   uint32_t turn_loss;  // of the time that is lost while several take turns, in thousandths
 };
 
@@ -49,6 +52,8 @@ struct st_work {
   uint32_t blocks_per_sm;  // that one SM runs at once
   uint32_t bandwidth;  // share of the memory's that it takes when alone on the whole device, in thousandths
   uint64_t full_ns;    // how long it takes when alone on the whole device; from 2^62: it never ends
+  uint32_t fault = 0;  // by what error it fails at its end; 0: it does not. Kernels only.
+  uint32_t reserved = 0;
 };
 
 struct st_usage {
@@ -68,8 +73,8 @@ ST_API st_device* st_attach(void* memory);  // null: there is none, or one of an
 ST_API void st_describe(st_device* device, st_config* out);
 
 // A process and the SMs it may use at once, in milli-percent of the device (rounded up to whole SMs; 0 or
-// more than 100000: all); -1: full (st_reap may help).
-ST_API int st_join(st_device* device, uint32_t pid, uint32_t sm_millipercent, uint64_t now);
+// more than 100000: all); group 0: one of its own. -1: full (st_reap may help).
+ST_API int st_join(st_device* device, uint32_t pid, uint32_t sm_millipercent, uint64_t group, uint64_t now);
 // Its work is dropped, its memory is free.
 ST_API void st_leave(st_device* device, int process, uint64_t now);
 // The same for all processes that have died. Asks the kernel, about those of the caller's pid namespace.
@@ -107,3 +112,24 @@ ST_API int st_processes(st_device* device, st_usage* out, int capacity, uint64_t
 ST_API int st_usage_of(st_device* device, int process, st_usage* out, uint64_t now);  // -1: no such process
 // Time in which a kernel ran, of whichever process.
 ST_API uint64_t st_busy_ns(st_device* device, uint64_t now);
+
+// --- what goes wrong
+
+constexpr uint32_t ST_SPREAD = 719;  // the error of those that a fault spreads to: CUDA_ERROR_LAUNCH_FAILED
+constexpr uint32_t ST_LOST = 999;    // of all, once the device is lost: CUDA_ERROR_UNKNOWN
+constexpr uint32_t ST_XID_FAULT = 31;
+
+struct st_xid {
+  uint64_t when_ns;
+  uint32_t xid, pid;  // pid 0: nobody's
+};
+
+// The error that a process is broken by; 0: none. A few nanoseconds while nothing ends on the device.
+ST_API uint32_t st_fault_of(st_device* device, int process, uint64_t now);
+ST_API void st_log_xid(st_device* device, uint32_t xid, uint32_t pid, uint64_t now);
+// The device is gone: all work is dropped, everybody is broken, and it stays so.
+ST_API void st_lose(st_device* device, uint32_t xid, uint64_t now);
+ST_API int st_is_lost(const st_device* device);
+// What was logged from position *from on, which advances; the last 64 are remembered. Returns how many were
+// written.
+ST_API int st_xids(st_device* device, st_xid* out, int capacity, uint64_t* from);

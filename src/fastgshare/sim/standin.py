@@ -37,6 +37,7 @@ class Work:
 
     full_ns: how long it takes alone on the whole device. blocks: of threads; blocks_per_sm: that an SM runs at once.
     bandwidth: share of the memory's that it takes when alone on the whole device, in thousandths.
+    fault: the error by which a kernel fails at its end; 0: it does not.
     """
 
     full_ns: int = 0
@@ -44,6 +45,7 @@ class Work:
     blocks_per_sm: int = 1
     bandwidth: int = 0
     kind: WorkKind = WorkKind.KERNEL
+    fault: int = 0
 
 
 MARK: Final = Work(kind=WorkKind.MARK)
@@ -65,6 +67,15 @@ class Usage:
     sms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Xid:
+    """An error of the device, as its driver logs it. pid: whose; 0: nobody's."""
+
+    when_ns: int
+    xid: int
+    pid: int
+
+
 class _Config(ctypes.Structure):
     _fields_ = (("sms", _U32), ("reserved", _U32), ("mem_bytes", _U64), ("turns", _U32), ("turn_loss", _U32))
 
@@ -76,7 +87,13 @@ class _Work(ctypes.Structure):
         ("blocks_per_sm", _U32),
         ("bandwidth", _U32),
         ("full_ns", _U64),
+        ("fault", _U32),
+        ("reserved", _U32),
     )
+
+
+class _Xid(ctypes.Structure):
+    _fields_ = (("when_ns", _U64), ("xid", _U32), ("pid", _U32))
 
 
 class _Usage(ctypes.Structure):
@@ -95,7 +112,7 @@ _SIGNATURES: Final[dict[str, tuple[object, list[object]]]] = {
     "st_create": (_POINTER, [_POINTER, ctypes.POINTER(_Config)]),
     "st_attach": (_POINTER, [_POINTER]),
     "st_describe": (None, [_POINTER, ctypes.POINTER(_Config)]),
-    "st_join": (_INT, [_POINTER, _U32, _U32, _U64]),
+    "st_join": (_INT, [_POINTER, _U32, _U32, _U64, _U64]),
     "st_leave": (None, [_POINTER, _INT, _U64]),
     "st_reap": (None, [_POINTER, _U64]),
     "st_open_queue": (_INT, [_POINTER, _INT]),
@@ -112,6 +129,11 @@ _SIGNATURES: Final[dict[str, tuple[object, list[object]]]] = {
     "st_processes": (_INT, [_POINTER, ctypes.POINTER(_Usage), _INT, _U64]),
     "st_usage_of": (_INT, [_POINTER, _INT, ctypes.POINTER(_Usage), _U64]),
     "st_busy_ns": (_U64, [_POINTER, _U64]),
+    "st_fault_of": (_U32, [_POINTER, _INT, _U64]),
+    "st_log_xid": (None, [_POINTER, _U32, _U32, _U64]),
+    "st_lose": (None, [_POINTER, _U32, _U64]),
+    "st_is_lost": (_INT, [_POINTER]),
+    "st_xids": (_INT, [_POINTER, ctypes.POINTER(_Xid), _INT, ctypes.POINTER(_U64)]),
 }
 
 
@@ -188,15 +210,15 @@ class StandinDevice:
         """Time in which a kernel ran, of whichever process."""
         return int(self._lib.st_busy_ns(self._device, now))
 
-    def join(self, pid: int, *, sm_partition: float = 100.0, now: int = 0) -> int:
+    def join(self, pid: int, *, sm_partition: float = 100.0, group: int = 1, now: int = 0) -> int:
         """A process that may use that percentage of the SMs, rounded up to whole ones.
 
-        Raises `InvalidValue` for a percentage that is none, `FastGShareError` if the device is full.
+        group: those of one group run at once, groups take turns; 0: a group of its own. Raises `InvalidValue` for a percentage that is none, `FastGShareError` if the device is full.
         """
         if not 0 < sm_partition <= 100:
             raise InvalidValue("sm_partition", sm_partition, "more than 0, at most 100")
         millipercent = max(1, round(1000 * sm_partition))
-        return self._number(self._lib.st_join(self._device, pid, millipercent, now), "process")
+        return self._number(self._lib.st_join(self._device, pid, millipercent, group, now), "process")
 
     def leave(self, process: int, now: int) -> None:
         """A process goes: its work is dropped, its memory is free."""
@@ -216,7 +238,7 @@ class StandinDevice:
 
     def submit(self, queue: int, work: Work, now: int) -> int:
         """Append a piece; its position in the queue, from 1, or 0 while the queue is full."""
-        raw = _Work(work.kind, work.blocks, work.blocks_per_sm, work.bandwidth, work.full_ns)
+        raw = _Work(work.kind, work.blocks, work.blocks_per_sm, work.bandwidth, work.full_ns, work.fault, 0)
         position = int(self._lib.st_submit(self._device, queue, ctypes.byref(raw), now))
         if position == NEVER_NS:
             raise NotFound("queue", str(queue))
@@ -252,6 +274,29 @@ class StandinDevice:
     def charge(self, process: int, size_bytes: int) -> bool:
         """Allocate memory, or free it (negative). False: nothing changes, the device does not have so much."""
         return bool(self._lib.st_charge(self._device, process, size_bytes) == 0)
+
+    def fault_of(self, process: int, now: int) -> int:
+        """The error that a process is broken by; 0: none."""
+        return int(self._lib.st_fault_of(self._device, process, now))
+
+    def log_xid(self, xid: int, now: int, pid: int = 0) -> None:
+        """Note an error of the device, as a driver does; pid: whose it is."""
+        self._lib.st_log_xid(self._device, xid, pid, now)
+
+    def lose(self, now: int, xid: int = 79) -> None:
+        """The device is gone: all work is dropped, everybody on it is broken, and it stays so."""
+        self._lib.st_lose(self._device, xid, now)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is gone."""
+        return bool(self._lib.st_is_lost(self._device))
+
+    def xids(self, first: int = 0) -> list[Xid]:
+        """What was logged, from a position on; the last 64 are remembered."""
+        raw, position = (_Xid * 64)(), _U64(first)
+        count = self._lib.st_xids(self._device, raw, len(raw), ctypes.byref(position))
+        return [Xid(one.when_ns, one.xid, one.pid) for one in raw[:count]]
 
     def usage(self, process: int, now: int) -> Usage:
         """What a process has had until now. Raises `NotFound` once it has left."""

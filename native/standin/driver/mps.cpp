@@ -1,0 +1,34 @@
+#include "mps.h"
+
+#include "../mps/connect.h"
+
+namespace standin::driver {
+namespace {
+
+Mps one;
+bool served = false, told = false;
+
+}  // namespace
+
+const Mps& mps() { return one; }
+
+CUresult enter_mps(bool real) {
+  if (!real) return CUDA_SUCCESS;
+  standin::mps::Connection connection;
+  int refused = standin::mps::connect(&connection);
+  if (refused != 0) return static_cast<CUresult>(refused);
+  served = connection.there;
+  one = {connection.there, connection.group, static_cast<uint32_t>(connection.sm_percent_millis)};
+  if (!served) one.group = 0;
+  return CUDA_SUCCESS;
+}
+
+void tell_mps_of_fault() {
+  if (!served || told) return;
+  told = true;
+  standin::mps::report_fault();
+}
+
+bool mps_is_lost(uint64_t now_ns) { return served && standin::mps::is_lost(now_ns); }
+
+}  // namespace standin::driver
