@@ -102,10 +102,10 @@ class Neighbour:
         """Allocates; negative gives back."""
         assert self._timeline.st_charge(self._device, self._index, ctypes.c_int64(mem_bytes)) == 0
 
-    def compute(self, full_ns: int) -> None:
-        """Starts a kernel that fills the device for that long when alone."""
+    def compute(self, full_ns: int, *, fault: int = 0) -> None:
+        """Starts a kernel that fills the device for that long when alone, and then fails with that error, if any."""
         queue = self._timeline.st_open_queue(self._device, self._index)
-        work = _Work(0, 132, 1, 0, full_ns)
+        work = _Work(0, 132, 1, 0, full_ns, fault)
         assert self._timeline.st_submit(self._device, queue, ctypes.byref(work), self._now())
 
     def leave(self) -> None:

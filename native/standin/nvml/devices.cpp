@@ -31,6 +31,7 @@ void write_long_bus(char (&text)[32]) {
 
 nvmlReturn_t handle_if(bool known, nvmlDevice_t* out) {
   if (!known) return NVML_ERROR_NOT_FOUND;
+  if (st_is_lost(device())) return NVML_ERROR_GPU_IS_LOST;
   *out = the_handle();
   return NVML_SUCCESS;
 }
@@ -64,7 +65,8 @@ nvmlDevice_t the_handle() { return reinterpret_cast<nvmlDevice_t>(&the_device); 
 
 nvmlReturn_t check(nvmlDevice_t handle, const void* out) {
   if (!initialised()) return NVML_ERROR_UNINITIALIZED;
-  return handle == the_handle() && out != nullptr ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
+  if (handle != the_handle() || out == nullptr) return NVML_ERROR_INVALID_ARGUMENT;
+  return st_is_lost(device()) ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
 }
 
 }  // namespace standin
@@ -233,12 +235,6 @@ NVML_API nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t handle, u
                                                           nvmlDevice_t* out) {
   nvmlReturn_t result = check(handle, out);
   return result == NVML_SUCCESS ? NVML_ERROR_NOT_FOUND : result;
-}
-
-NVML_API nvmlReturn_t nvmlGpmQueryDeviceSupport(nvmlDevice_t handle, nvmlGpmSupport_t* out) {
-  nvmlReturn_t result = check(handle, out);
-  if (result == NVML_SUCCESS) out->isSupportedDevice = 0;
-  return result;
 }
 
 NVML_API nvmlReturn_t nvmlDeviceOnSameBoard(nvmlDevice_t one, nvmlDevice_t other, int* out) {

@@ -120,6 +120,10 @@ NVML_API const char* nvmlErrorString(nvmlReturn_t result) {
       return "The buffer is too small (stand-in)";
     case NVML_ERROR_DRIVER_NOT_LOADED:
       return "The stand-in's device cannot be had";
+    case NVML_ERROR_TIMEOUT:
+      return "Nothing happened in that time (stand-in)";
+    case NVML_ERROR_GPU_IS_LOST:
+      return "The stand-in's device is lost";
     case NVML_ERROR_ARGUMENT_VERSION_MISMATCH:
       return "A structure has a version that the stand-in does not know";
   }

@@ -14,6 +14,8 @@ enum nvmlReturn_t : int {
   NVML_ERROR_NOT_FOUND = 6,
   NVML_ERROR_INSUFFICIENT_SIZE = 7,
   NVML_ERROR_DRIVER_NOT_LOADED = 9,
+  NVML_ERROR_TIMEOUT = 10,
+  NVML_ERROR_GPU_IS_LOST = 15,
   NVML_ERROR_ARGUMENT_VERSION_MISMATCH = 25,
 };
 
@@ -81,4 +83,42 @@ struct nvmlUUID_t {
 
 struct nvmlGpmSupport_t {
   unsigned int version, isSupportedDevice;
+};
+
+enum nvmlGpmMetricId_t : unsigned int {
+  NVML_GPM_METRIC_GRAPHICS_UTIL = 1,
+  NVML_GPM_METRIC_SM_UTIL = 2,
+  NVML_GPM_METRIC_SM_OCCUPANCY = 3,
+};
+
+typedef struct nvmlGpmSample_st* nvmlGpmSample_t;
+
+struct nvmlGpmMetric_t {
+  unsigned int metricId;
+  nvmlReturn_t nvmlReturn;
+  double value;
+  struct {
+    char *shortName, *longName, *unit;
+  } metricInfo;
+};
+
+struct nvmlGpmMetricsGet_t {
+  unsigned int version, numMetrics;
+  nvmlGpmSample_t sample1, sample2;
+  nvmlGpmMetric_t metrics[1];  // as many as the caller has: that differs between versions of NVML's header
+};
+
+typedef struct nvmlEventSet_st* nvmlEventSet_t;
+
+constexpr unsigned long long nvmlEventTypeXidCriticalError = 8;
+
+struct nvmlEventData_v1_t {
+  nvmlDevice_t device;
+  unsigned long long eventType, eventData;
+};
+
+struct nvmlEventData_t {
+  nvmlDevice_t device;
+  unsigned long long eventType, eventData;
+  unsigned int gpuInstanceId, computeInstanceId;
 };

@@ -1,18 +1,10 @@
 // The stand-in's NVML: memory, and who has how much of it.
 #include <vector>
 
-#include "library.h"
+#include "looks.h"
 
 namespace standin {
 namespace {
-
-constexpr int kMostProcesses = 4096;
-
-uint32_t sms_of_device() {
-  st_config config;
-  st_describe(device(), &config);
-  return config.sms;
-}
 
 // Those that have not died.
 std::vector<st_usage> processes() {

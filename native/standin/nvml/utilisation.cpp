@@ -1,22 +1,13 @@
 // The stand-in's NVML: how busy the device was over the last while, from what the timeline has counted.
 #include <algorithm>
-#include <map>
 #include <vector>
 
-#include "library.h"
+#include "looks.h"
 
 namespace standin {
 namespace {
 
-constexpr int kMostProcesses = 4096;
 constexpr uint64_t kPeriodNs = 100'000'000;  // an answer is about the last one to two of these
-
-struct Look {
-  st_device* device = nullptr;
-  uint64_t at_ns = 0;
-  uint64_t busy_ns = 0;
-  std::map<uint32_t, st_usage> usage;  // by pid
-};
 
 struct Rate {
   uint32_t pid;
@@ -32,35 +23,16 @@ pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 Look* older = nullptr;
 Look* newer = nullptr;
 
-Look look() {
-  std::vector<st_usage> found(kMostProcesses);
-  Look seen;
-  seen.device = device();
-  seen.at_ns = now_ns();
-  seen.busy_ns = st_busy_ns(seen.device, seen.at_ns);
-  int count = st_processes(seen.device, found.data(), kMostProcesses, seen.at_ns);
-  for (int i = 0; i < count; ++i)
-    seen.usage[found[static_cast<size_t>(i)].pid] = found[static_cast<size_t>(i)];
-  return seen;
-}
-
 unsigned int percent(uint64_t part, uint64_t whole) {
   return whole == 0 ? 0
                     : static_cast<unsigned int>(std::min<uint64_t>(100, (part * 100 + whole / 2) / whole));
 }
 
-uint64_t grown(uint64_t now, uint64_t before) { return now > before ? now - before : 0; }
-
 Rates rates_between(const Look& before, const Look& now) {
-  st_config config;
-  st_describe(device(), &config);
   uint64_t time = grown(now.at_ns, before.at_ns);
   Rates rates = {percent(grown(now.busy_ns, before.busy_ns), time), {}};
-  for (const auto& [pid, usage] : now.usage) {
-    auto was = before.usage.find(pid);
-    st_usage from = was != before.usage.end() ? was->second : st_usage{};
-    rates.processes.push_back({pid, percent(grown(usage.sm_ns, from.sm_ns), time * config.sms)});
-  }
+  for (const auto& [pid, sm_ns] : sm_ns_between(before, now))
+    rates.processes.push_back({pid, percent(sm_ns, time * sms_of_device())});
   return rates;
 }
 
