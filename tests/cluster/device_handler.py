@@ -10,7 +10,7 @@ PTX = b""".version 7.0
 //.standin full_ns=@0 blocks_per_sm=2 bandwidth=100
 .visible .entry spin(.param .u64 ns)
 { ret; }
-//.standin full_ns=1000
+//.standin full_ns=1000 fault=700
 .visible .entry wild(.param .u64 ns)
 { ret; }
 \0"""

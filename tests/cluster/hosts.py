@@ -12,14 +12,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from fastgshare.domain.errors import DaemonUnavailable
+from fastgshare.manager.mps import pipe_directory
+from fastgshare.manager.mps_programs import left_behind
 from fastgshare.manager.visits import Visit
 
 FASTGSHARE = (sys.executable, "-c", "from fastgshare.cli import main; main(prog_name='fastgshare')")
 PATIENCE_S = 30.0
+GROUPS = (b"default", b"other")
 QUARTER = ("--device", "cpu", "--if-unenforced", "pass", "--share", "sm=100,request=0.25")
 """A quarter of the CPU's time, which is reserved there and not enforced: a share for programs that do not compute."""
 
@@ -68,6 +72,12 @@ class Host:
         with self.daemon(device) as visit:
             os.kill(visit.status()["pid"], signal.SIGKILL)
 
+    def mps(self) -> list[int]:
+        """Processes of MPS that were started for the trust groups of programs here."""
+        homes = [home for home in (self.directory / "fastgshare").glob("*/") if home.is_dir()]
+        folders = [home / "partitioner" / sha256(group).hexdigest()[:8] for home in homes for group in GROUPS]
+        return [pid for folder in folders for pid in left_behind(pipe_directory(folder))]
+
     def close(self) -> None:
         """End everything."""
         for process in self._processes:
@@ -79,6 +89,9 @@ class Host:
                 for pid in (*(seat["pid"] for seat in status["instances"].values()), status["pid"]):
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+        for pid in self.mps():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.directory)
 
 

@@ -483,7 +483,7 @@ class Divider:
     def watch(self, listener: Callable[[str, str], None]) -> None:
         self._listeners.append(listener)
 
-    def fault(self, group: str, reason: str = "an illegal address") -> None:
+    def fail(self, group: str, reason: str = "an illegal address") -> None:
         for listener in self._listeners:
             listener(group, reason)
 
@@ -518,7 +518,7 @@ async def test_a_fault_ends_its_trust_group_on_its_device_and_nobody_else() -> N
     async with two_devices() as (watched, divider):
         for made in (member("a-1"), member("a-2"), member("b-1", "b"), member("a-3", device_id="other")):
             await watched.cluster.start(made)
-        divider.fault("default")
+        divider.fail("default")
         failed = await watched.until(S.FAILED, "a-1")
         assert failed.reason.startswith("the work of trust group default on device cpu has failed: an illegal address")
         await watched.until(S.FAILED, "a-2")
@@ -529,8 +529,8 @@ async def test_a_fault_ends_its_trust_group_on_its_device_and_nobody_else() -> N
 async def test_starts_of_a_faulty_group_wait_until_it_has_recovered_and_those_of_others_do_not() -> None:
     async with two_devices() as (watched, divider):
         await watched.cluster.start(member("a-1"))
-        divider.fault("default")
-        divider.fault("default", "and again")  # is the same one
+        divider.fail("default")
+        divider.fail("default", "and again")  # is the same one
         waiting = asyncio.create_task(watched.cluster.start(member("a-2")))
         await watched.cluster.start(member("b-1", "b"))
         await watched.until(S.FAILED, "a-1")
@@ -545,7 +545,7 @@ async def test_starts_of_a_faulty_group_wait_until_it_has_recovered_and_those_of
 async def test_a_start_that_is_called_off_while_its_group_recovers_leaves_nothing() -> None:
     async with two_devices() as (watched, divider):
         await watched.cluster.start(member("a-1"))
-        divider.fault("default")
+        divider.fail("default")
         waiting = asyncio.create_task(watched.cluster.start(member("a-2")))
         await watched.until(S.FAILED, "a-1")
         waiting.cancel()
@@ -558,7 +558,7 @@ async def test_a_group_that_does_not_recover_is_tried_again_with_the_next_start(
         await watched.cluster.start(member("a-1"))
         divider.ends.set()
         divider.broken = True
-        divider.fault("default")
+        divider.fail("default")
         with pytest.raises(InstanceFailed, match="trust group default on device cpu has not recovered"):
             await watched.cluster.start(member("a-2"))
         divider.broken = False
@@ -573,7 +573,7 @@ async def test_who_had_nothing_to_do_has_no_part_in_a_fault(monkeypatch: pytest.
         monkeypatch.setattr("fastgshare.cluster.members._SUSPECT_S", 0.0)
         lost = asyncio.create_task(watched.cluster.send("busy-1", [request()]))
         await watched.until_line("batch")
-        divider.fault("default")
+        divider.fail("default")
         assert not (await watched.until(S.FAILED, "busy-1")).blameless
         assert (await watched.until(S.FAILED, "idle-1")).blameless
         with pytest.raises(InstanceLost):
@@ -584,7 +584,7 @@ async def test_with_nobody_to_suspect_all_are_to_blame(monkeypatch: pytest.Monke
     async with two_devices() as (watched, divider):
         await watched.cluster.start(member("a-1"))
         monkeypatch.setattr("fastgshare.cluster.members._SUSPECT_S", 0.0)
-        divider.fault("default")
+        divider.fail("default")
         assert not (await watched.until(S.FAILED, "a-1")).blameless
 
 
@@ -623,7 +623,7 @@ async def test_a_lost_device_ends_what_is_on_it_and_takes_nothing_more() -> None
             await lost
         with pytest.raises(InstanceFailed, match="device cpu was lost"):
             await watched.cluster.start(member("a-3"))
-        divider.fault("default")
+        divider.fail("default")
         assert ids(watched) == {"a-2"}
 
 
@@ -657,7 +657,7 @@ async def test_a_device_that_is_not_here_is_refused() -> None:
 async def test_leaving_does_not_wait_for_a_recovery() -> None:
     async with two_devices() as (watched, divider):
         await watched.cluster.start(member("a-1"))
-        divider.fault("default")
+        divider.fail("default")
         await watched.until(S.FAILED, "a-1")
 
 

@@ -25,6 +25,7 @@ from fastgshare.spec.devices import parse_device
 from fastgshare.state.errors import StateUnavailable
 
 PROGRAM = (sys.executable, str(Path(__file__).with_name("device_program.py")))
+MPS = Path(__file__).parents[1] / "manager" / "scripted_mps.py"
 STANDIN = ("run", "--device", "standin", "--share")
 OUT_OF_MEMORY = 2
 NOT_PERMITTED = 800
@@ -204,13 +205,70 @@ def test_without_mps_a_gpu_is_had_in_turns(host: Host, with_standin_driver: dict
     assert (seen["CUDA_VISIBLE_DEVICES"], seen["total"]) == (gpu.uuid, GIB)
     assert host.programs()["alone"]["device"] == gpu.uuid
     assert host.programs()["alone"]["place"]["sm"] == 100
-    assert "no MPS control daemon runs" in program.end()[1]
-    (tmp_path / "pipes").mkdir()
-    (tmp_path / "pipes" / "control").touch()
-    program = Talk(host, "run", "--device", "cuda:0", "--share", "sm=30,request=0.3", "--name", "capped")
-    assert program.ask("info")["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "30"
-    assert host.programs()["capped"]["place"]["sm"] == 30
-    assert program.end() == (0, "")
+    assert "SMs are not enforced, programs take turns on all of them" in program.end()[1]
+    assert host.verb("run", "--partitioner", "mps", "--share", "sm=30,request=0.3", "true").returncode == 2
+
+
+@pytest.fixture
+def with_mps(host: Host, with_standin_driver: dict[str, str], tmp_path: Path) -> str:
+    """The device of a host on which the stand-in's driver is CUDA's, and there is a control program of MPS."""
+    program = tmp_path / "bin" / "nvidia-cuda-mps-control"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable} -S\n{MPS.read_text()}")
+    program.chmod(0o755)
+    (tmp_path / "script").write_text("")
+    path = f"{program.parent}:{os.environ['PATH']}"
+    host.env |= {**with_standin_driver, "PATH": path, "SCRIPTED_MPS": str(tmp_path / "script")}
+    return find_gpus(with_standin_driver)[0].uuid
+
+
+def test_the_first_of_a_trust_group_starts_its_mps_and_the_last_ends_it(host: Host, with_mps: str) -> None:
+    first = Talk(host, "run", "--share", "sm=30,request=0.3", "--name", "first")
+    seen = first.ask("info")
+    assert (seen["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"], seen["CUDA_VISIBLE_DEVICES"]) == ("30", with_mps)
+    assert host.programs()["first"]["place"]["sm"] == 30
+    assert len(host.mps()) == 2  # control daemon and server
+    second = Talk(host, "run", "--share", "sm=30,request=0.3", "--name", "second")
+    assert len(host.mps()) == 2
+    other = Talk(host, "run", "--share", "sm=30,request=0.3", "--name", "other", "--group", "other")
+    assert len(host.mps()) == 4
+    assert first.end() == (0, "")
+    assert len(host.mps()) == 4
+    assert second.end() == (0, "")
+    assert len(host.mps()) == 2
+    assert other.end() == (0, "")
+    assert host.mps() == []
+
+
+def test_all_programs_on_a_device_have_the_partitioner_of_the_first(host: Host, with_mps: str) -> None:
+    first = Talk(host, "run", "--partitioner", "none", "--share", "sm=100,request=0.3", "--name", "first")
+    found = host.verb("run", "--partitioner", "mps", "--share", "sm=100,request=0.3", "true")
+    assert found.returncode == 2
+    assert "auto or none: that is how" in found.stderr
+    assert host.verb("run", "--share", "sm=100,request=0.3", "true").returncode == 0
+    assert host.mps() == []
+    assert first.end() == (0, "")
+    assert host.verb("run", "--partitioner", "mps", "--share", "sm=30,request=0.3", "true").returncode == 0
+
+
+def test_what_a_killed_run_left_of_mps_is_ended_by_the_next(host: Host, with_mps: str) -> None:
+    first = Talk(host, "run", "--share", "sm=30,request=0.3", "--group", "other", "--name", "first")
+    program = first.ask("info")["pid"]
+    first.run.kill()
+    os.kill(program, signal.SIGKILL)
+    eventually(lambda: not state_of(program) or state_of(program) == "Z")
+    assert len(host.mps()) == 2
+    assert host.verb("run", "--share", "sm=30,request=0.3", "true").returncode == 0
+    assert host.mps() == []
+
+
+def test_without_an_mps_that_starts_a_program_does_not_run(host: Host, with_mps: str, tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("dies")
+    trace = tmp_path / "trace"
+    found = host.verb("run", "--share", "sm=30,request=0.3", "touch", str(trace))
+    assert (found.returncode, found.stderr.count("\n")) == (1, 1)
+    assert "no device was found" in found.stderr
+    assert not trace.exists()
 
 
 def test_mps_that_was_killed_does_not_run(tmp_path: Path) -> None:

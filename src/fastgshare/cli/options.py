@@ -56,6 +56,15 @@ timeout_s = click.option(
 )
 
 
+partitioner = click.option(
+    "--partitioner",
+    type=click.Choice(["auto", "mps", "none"]),
+    default="auto",
+    show_default=True,
+    help="What divides a GPU's SMs: MPS, a cap; or nothing, so that all take turns. auto: MPS if its program is there.",
+)
+
+
 def _library(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """What the dynamic linker could preload; it would ignore anything else, with a line for every program."""
     if path is not None and not path.read_bytes()[:4] == b"\x7fELF":

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fastgshare.cluster.devices import check_function, cpu_device
 from fastgshare.cluster.local import LocalCluster
+from fastgshare.cluster.watches import Watches
 from fastgshare.domain.deployments import DeploymentStatus
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Function
 from fastgshare.domain.logs import LogLine
+from fastgshare.domain.partitions import Partitioning
+from fastgshare.domain.readings import Reading, XidVerdict, describe_xid
 from fastgshare.gateway.applications import SERVICE, create_app
 from fastgshare.gateway.clocks import MonotonicClock
 from fastgshare.gateway.servers import Server
 from fastgshare.gateway.service import FunctionService
 from fastgshare.manager.node import NodeDaemon
+from fastgshare.manager.partitioners import Partitioner, choose, divided
 from fastgshare.scheduler.controller import Controller
 from fastgshare.spec import functions as documents
 from fastgshare.spec import references
@@ -32,6 +37,7 @@ from fastgshare.state.locks import StateLock
 STANDIN_STATES: Final = "standin*.state"
 DRAIN_S: Final = 5.0
 """How long requests that are here may take when the platform ends."""
+_LOGGER: Final = logging.getLogger(__name__)
 _SOCKET_PATH_BYTES: Final = 107
 """The longest path of a socket that the kernel takes."""
 
@@ -81,9 +87,13 @@ class CheckedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class RunningPlatform:
-    """A platform that runs: its devices, and its parts for who wants to look closer."""
+    """A platform that runs: its devices, and its parts for who wants to look closer.
+
+    partitionings: by device, how its SMs are divided; a CPU has none.
+    """
 
     devices: tuple[Device, ...]
+    partitionings: Mapping[str, Partitioning]
     directory: Path
     platform: CheckedPlatform
     controller: Controller
@@ -91,6 +101,7 @@ class RunningPlatform:
     daemon: NodeDaemon
     server: Server
     service: FunctionService
+    watches: Watches
 
     @property
     def device(self) -> Device:
@@ -102,6 +113,28 @@ class RunningPlatform:
         await self.service.close()
 
 
+def partitioners_of(
+    devices: Sequence[Device], wanted: str, directory: Path, env: Mapping[str, str]
+) -> dict[str, Partitioner]:
+    """By device, what is to divide its SMs; CPUs need nothing for that. Nothing is started.
+
+    wanted: "auto", "mps" or "none". directory: the platform's. Raises `InvalidValue` for what cannot be had.
+    """
+    return {
+        device.id: choose(device, wanted, directory / "node" / f"partitioner-{number}", env)
+        for number, device in enumerate(devices)
+        if device.takes_turns
+    }
+
+
+def divide(devices: Sequence[Device], partitioners: Mapping[str, Partitioner]) -> tuple[Device, ...]:
+    """Devices with the grids that their partitioners give them."""
+    return tuple(
+        divided(device, partitioners[device.id].partitioning) if device.id in partitioners else device
+        for device in devices
+    )
+
+
 @asynccontextmanager
 async def running_platform(
     directory: Path,
@@ -109,6 +142,7 @@ async def running_platform(
     port: int,
     *,
     devices: Sequence[Device] = (),
+    partitioner: str | Mapping[str, Partitioner] = "auto",
     window_s: float | None = None,
     drain_s: float = DRAIN_S,
     threads: int | None = None,
@@ -116,37 +150,64 @@ async def running_platform(
 ) -> AsyncIterator[RunningPlatform]:
     """Run a platform on devices of this machine, with all functions that `directory` keeps, while entered.
 
-    devices: in the order in which they are filled; the CPU unless others are given. host, port: where the gateway
-    listens; port 0 takes a free one. window_s: a fixed window instead of one that follows the bursts. drain_s: how long
-    requests that are here may take in the end. threads, spin: of every instance, as `LocalCluster` has them. Leaving
-    ends all: no process, socket or shared memory is left.
+    devices: in the order in which they are filled; the CPU unless others are given. partitioner: what divides their
+    SMs: "auto", "mps" or "none" for all, or what `partitioners_of` gave. host, port: where the gateway listens; port 0
+    takes a free one. window_s: a fixed window instead of one that follows the bursts. drain_s: how long requests that
+    are here may take in the end. threads, spin: of every instance, as `LocalCluster` has them. Leaving ends all: no
+    process, socket or shared memory is left.
 
-    Raises `StateUnavailable`, `InvalidValue` for an address that cannot be had, `DaemonUnavailable`.
+    Raises `StateUnavailable`, `InvalidValue` for an address or a partitioner that cannot be had, `DaemonUnavailable`,
+    `PartitionerUnavailable`.
     """
-    node = directory / "node"
     devices, clock = tuple(devices) or (cpu_device(),), MonotonicClock()
-    daemon = NodeDaemon(devices, node, window_s=window_s)
+    if isinstance(partitioner, str):
+        partitioner = partitioners_of(devices, partitioner, directory, os.environ)
+    devices = divide(devices, partitioner)
+    daemon = NodeDaemon(devices, directory / "node", window_s=window_s)
     _check_socket_path(directory, daemon.socket_path)
     with StateLock(directory), closing(_store(directory / "functions.sqlite")) as store:
-        async with (
-            _running_daemon(daemon, node),
-            LocalCluster(
-                devices,
-                daemon=daemon,
-                states=_states(devices, node),
-                log_directory=directory / "logs",
-                threads=threads,
-                spin=spin,
-            ) as cluster,
-        ):
+        async with _running_cluster(daemon, partitioner, directory, threads=threads, spin=spin) as (cluster, watches):
             controller = Controller(cluster, store, clock, logs=cluster.logs, check=check_on)
             platform = CheckedPlatform(controller)
-            app = create_app(platform, cluster, clock, ledger=daemon.totals, drain_s=drain_s)
+            app = create_app(platform, cluster, clock, ledger=daemon.totals, telemetry=watches, drain_s=drain_s)
             async with Server(app, host, port) as server, asyncio.TaskGroup() as tasks:
                 loop = tasks.create_task(controller.run(), name="controller")
-                yield RunningPlatform(devices, directory, platform, controller, cluster, daemon, server, app[SERVICE])
+                ways = {id: one.partitioning for id, one in partitioner.items()}
+                yield RunningPlatform(
+                    *(devices, ways, directory, platform, controller, cluster, daemon, server, app[SERVICE], watches)
+                )
                 await server.stop()
                 loop.cancel()
+
+
+@asynccontextmanager
+async def _running_cluster(
+    daemon: NodeDaemon, partitioners: Mapping[str, Partitioner], directory: Path, *, threads: int | None, spin: bool
+) -> AsyncIterator[tuple[LocalCluster, Watches]]:
+    """Where instances live, with all that they need: a node daemon, what divides the devices, and who watches these."""
+    states = _states(daemon.devices, directory / "node")
+    async with (
+        _running_daemon(daemon, directory / "node"),
+        _running(partitioners.values()),
+        LocalCluster(
+            daemon.devices,
+            daemon=daemon,
+            partitioners=partitioners,
+            states=states,
+            log_directory=directory / "logs",
+            threads=threads,
+            spin=spin,
+        ) as cluster,
+        Watches(
+            daemon.devices,
+            env=os.environ,
+            states=states,
+            listener=lambda device_id, reading: _heed(cluster, device_id, reading),
+            ledger=daemon,
+            observe=cluster.observe,
+        ) as watches,
+    ):
+        yield cluster, watches
 
 
 @asynccontextmanager
@@ -161,6 +222,27 @@ async def _running_daemon(daemon: NodeDaemon, directory: Path) -> AsyncIterator[
     finally:
         await daemon.stop()
         _remove_states(directory)
+
+
+def _heed(cluster: LocalCluster, device_id: str, reading: Reading) -> None:
+    """Do what a device's XIDs, or its loss, ask for."""
+    said = ", ".join(dict.fromkeys(describe_xid(number) for _, number in reading.xids))
+    match reading.verdict:
+        case XidVerdict.LOST:
+            cluster.lose(device_id, said or "it does not answer any more")
+        case XidVerdict.DRAIN:
+            cluster.drain(device_id, said)
+        case _:
+            _LOGGER.warning("device %s: %s", device_id, said)
+
+
+@asynccontextmanager
+async def _running(partitioners: Iterable[Partitioner]) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for partitioner in partitioners:
+            stack.push_async_callback(partitioner.stop)
+            await partitioner.start()
+        yield
 
 
 def _states(devices: Sequence[Device], directory: Path) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fastgshare.cli import options
 from fastgshare.cli.guests import described, read_device
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import DEFAULT_GROUP
@@ -73,6 +74,7 @@ def _read_group(context: click.Context, parameter: click.Parameter, group: str) 
     show_default=True,
     help="What happens where the share cannot be enforced: the program is refused the device, or passes.",
 )
+@options.partitioner
 @click.option("--json", "as_json", is_flag=True, help="Say on stderr where it was placed and how it ended, in JSON.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND [ARGUMENT]...")
 def run(
@@ -81,6 +83,7 @@ def run(
     name: str | None,
     group: str,
     if_unenforced: str,
+    partitioner: str,
     as_json: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -100,7 +103,12 @@ def run(
     try:
         env = environment_of_this_process()
         found = find_device(device, env)
-        order = Order(command, found, share, name or _name_for(command[0]), if_unenforced == "refuse", group)
+        order = Order(
+            *(command, found, share, name or _name_for(command[0])),
+            refuses=if_unenforced == "refuse",
+            group=group,
+            partitioner=partitioner,
+        )
         stay = Stay(order, Home.of(found, env), env, say=speaker.note, placed=speaker.placed)
         status = stay.run()
     except CannotRun as error:

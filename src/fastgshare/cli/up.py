@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from fastgshare.spec.devices import ALLOWED, DeviceRequest, parse_device
 
 if TYPE_CHECKING:
     from fastgshare.cli.platforms import RunningPlatform
+    from fastgshare.manager.partitioners import Partitioner
 
 _SETTLE_S = 86400.0
 
@@ -75,6 +76,7 @@ def _devices(context: click.Context, parameter: click.Parameter, texts: tuple[st
     metavar="DEVICE",
     help=f"A device to share: {ALLOWED}. May be given several times; they are filled in this order.",
 )
+@options.partitioner
 @click.option("-v", "--verbose", is_flag=True, help="Say what is decided, and why.")
 @options.as_json
 def up(
@@ -82,6 +84,7 @@ def up(
     address: tuple[str, int],
     directory: Path | None,
     requests: Sequence[DeviceRequest],
+    partitioner: str,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -90,14 +93,16 @@ def up(
     It says when it is ready. Ctrl-C or SIGTERM ends it in order: requests that are here are answered first (a second
     Ctrl-C hastens that), and nothing is left behind. With --json every message is a JSON object on a line of its own.
     """
+    from fastgshare.cli.platforms import divide, partitioners_of
     from fastgshare.cluster.devices import find_devices
 
+    where = (directory or _state_directory()).expanduser().absolute()
     devices = find_devices(requests, os.environ)
-    functions = _read(file, devices) if file is not None else []
+    partitioners = partitioners_of(devices, partitioner, where, os.environ)
+    functions = _read(file, divide(devices, partitioners)) if file is not None else []
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
-    where = (directory or _state_directory()).expanduser().absolute()
-    asyncio.run(_serve(functions, address, where, devices, Speaker(as_json)))
+    asyncio.run(_serve(functions, address, where, devices, partitioners, Speaker(as_json)))
 
 
 def _read(file: Path, devices: Sequence[Device]) -> list[Function]:
@@ -133,13 +138,14 @@ async def _serve(
     address: tuple[str, int],
     directory: Path,
     devices: Sequence[Device],
+    partitioners: Mapping[str, Partitioner],
     speaker: Speaker,
 ) -> None:
     from fastgshare.cli.platforms import running_platform
 
     ending = Ending()
     try:
-        async with running_platform(directory, *address, devices=devices) as running:
+        async with running_platform(directory, *address, devices=devices, partitioner=partitioners) as running:
             ending.platform = running
             await _run(running, functions, ending, speaker)
     except asyncio.CancelledError:
@@ -179,11 +185,11 @@ async def _run(running: RunningPlatform, functions: Sequence[Function], ending: 
     speaker.say(
         "listening",
         f"fastgshare {__version__} listens at {running.server.url}; "
-        f"{', '.join(map(_described, running.devices))}; state in {running.directory}",
+        f"{', '.join(_described(device, running) for device in running.devices)}; state in {running.directory}",
         url=running.server.url,
         state=str(running.directory),
         version=__version__,
-        devices=[_document(device) for device in running.devices],
+        devices=[_document(device, running) for device in running.devices],
     )
     running.cluster.watch(lambda status: _say_failure(status, speaker))
     running.cluster.watch_devices(lambda id, fate, reason: _say_closing(id, fate, reason, speaker))
@@ -195,13 +201,20 @@ async def _run(running: RunningPlatform, functions: Sequence[Function], ending: 
     speaker.say("ending", "ending")
 
 
-def _described(device: Device) -> str:
+def _described(device: Device, running: RunningPlatform) -> str:
     named = f"{device.id} (a stand-in, not a GPU)" if device.kind is DeviceKind.STANDIN else device.id
-    return f"{device.sm_count} SMs on device {named}"
+    way = running.partitionings.get(device.id)
+    divided = f", divided by {way.name} ({way.guarantee})" if way is not None else ""
+    return f"{device.sm_count} SMs on device {named}{divided}"
 
 
-def _document(device: Device) -> dict[str, Any]:
-    return {"id": device.id, "kind": str(device.kind), "type": device.type, "sm_count": device.sm_count}
+def _document(device: Device, running: RunningPlatform) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": device.id, "kind": str(device.kind), "sm_count": device.sm_count}
+    if device.type:
+        found["type"] = device.type
+    if way := running.partitionings.get(device.id):
+        found |= {"partitioner": way.name, "guarantee": str(way.guarantee), "grid": way.grid, "because": way.because}
+    return found
 
 
 async def _deploy(running: RunningPlatform, functions: Sequence[Function], speaker: Speaker) -> None:

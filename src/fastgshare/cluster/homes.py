@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,17 @@ def runtime_directory(env: Mapping[str, str]) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise StateUnavailable(path, f"it is not a directory of user {os.getuid()} alone (mode 0700)")
     return path
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a device's SMs are divided between the programs on it.
+
+    partitioner: its name, "" if nobody has been there. groups: trust groups for which something runs that lets them in.
+    """
+
+    partitioner: str = ""
+    groups: tuple[str, ...] = ()
 
 
 class Home:
@@ -99,9 +110,23 @@ class Home:
         fields = self._document()["device"]
         return Device(**{**fields, "kind": DeviceKind(fields["kind"]), "sm_ids": tuple(fields["sm_ids"])})
 
-    def keep(self, device: Device, guests: Sequence[Guest]) -> None:
-        """Record who is on the device; once nobody is, nothing of a stand-in stays. Raises `StateUnavailable`."""
-        document = {"device": asdict(device), "guests": [guest.document() for guest in guests]}
+    def division(self) -> Division:
+        """How the device was divided last; whether for anybody who is there, is another question."""
+        with suppress(KeyError, TypeError):
+            found = self._document()["division"]
+            return Division(str(found["partitioner"]), tuple(map(str, found["groups"])))
+        return Division()
+
+    def keep(self, device: Device, guests: Sequence[Guest], division: Division | None = None) -> None:
+        """Record who is on the device, and how that is divided now (None: as before).
+
+        Once nobody is on it, nothing of a stand-in stays. Raises `StateUnavailable`.
+        """
+        document = {
+            "device": asdict(device),
+            "guests": [guest.document() for guest in guests],
+            "division": asdict(division or self.division()),
+        }
         draft = self.path / f"{_GUESTS}.new"
         try:
             draft.write_text(json.dumps(document))

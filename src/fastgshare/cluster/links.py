@@ -85,6 +85,13 @@ class Link(asyncio.Protocol):
                 pending.replies.set_exception(InstanceLost(self._instance_id, reason))
         self._batches.clear()
 
+    def answer_first(self, status: int, text: str) -> None:
+        """Answer the request that the instance is at work on, in its place; not a batch: any of it may be to blame."""
+        for batch_id, pending in list(self._batches.items())[:1]:
+            if len(pending.request_ids) == 1:
+                pending.settle([Reply(pending.request_ids[0], status, f"{text}\n".encode())])
+                del self._batches[batch_id]
+
     def close(self) -> None:
         """End the link."""
         if self._transport is not None:
@@ -133,11 +140,11 @@ class _Pending:
     def __init__(self, request_ids: tuple[int, ...]) -> None:
         self.replies: asyncio.Future[Sequence[Reply]] = asyncio.get_running_loop().create_future()
         self.replies.add_done_callback(_look_at)
-        self._request_ids = request_ids
+        self.request_ids = request_ids
 
     def settle(self, replies: Sequence[Reply]) -> None:
         """Hand the replies to who waits, if anyone still does. Raises `WireError` if they are not those asked for."""
-        if tuple(reply.id for reply in replies) != self._request_ids:
+        if tuple(reply.id for reply in replies) != self.request_ids:
             raise WireError("the replies are not those of the batch")
         with contextlib.suppress(asyncio.InvalidStateError):
             self.replies.set_result(replies)

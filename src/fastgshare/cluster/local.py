@@ -352,8 +352,9 @@ class LocalCluster:
             verdict = await daemon.verdict(member.instance.id)
             member.fault = _fault_in(verdict)
             member.blameless = member.blameless and not member.has_faulted_itself
-            if member.fault and member.berth.spreads_faults and not member.verdict:
-                self._fail_group(member.berth, member.instance.function.trust_group, verdict)
+            partitioner = member.berth.partitioner
+            if member.fault and member.berth.spreads_faults and partitioner is not None and not member.verdict:
+                partitioner.fail(member.instance.function.trust_group, verdict)
             if verdict and not member.verdict:
                 member.verdict = f"the node daemon ended it: {verdict}"
 
@@ -365,6 +366,8 @@ class LocalCluster:
             life.go(InstanceState.GONE)
         else:
             life.go(InstanceState.FAILED, reason=reason, blameless=member.blameless)
+        if member.has_faulted_itself:
+            member.link.answer_first(_FAILURE, f"the work on the device failed: {reason}")
         member.link.give_up(reason)
         if self._daemon is not None:
             with contextlib.suppress(FastGShareError):

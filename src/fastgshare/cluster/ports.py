@@ -70,7 +70,13 @@ class Partitioner(Protocol):
         """`base`, with what a process of the group must be told so that it is held to its SMs."""
 
     def watch(self, listener: Callable[[str, str], None]) -> None:
-        """Call `listener(group, reason)` when the work of a trust group has failed: its processes have to end."""
+        """Call `listener(group, reason)`, on the event loop, when the work of a trust group has failed.
+
+        Its processes have to end then. Listeners hear of it once, until it has recovered.
+        """
+
+    def fail(self, group: str, reason: str) -> None:
+        """Somebody else has seen that the work of a trust group has failed: tell the listeners, unless they know."""
 
     async def recover(self, group: str) -> None:
         """After a fault, when all processes of the group have ended: return once new ones can start.

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from fastgshare.cluster.gpus import mps_runs
+from fastgshare.cluster.dividers import Divider
 from fastgshare.cluster.guests import Guest, started
-from fastgshare.cluster.homes import Home
+from fastgshare.cluster.homes import Division, Home
 from fastgshare.cluster.keepers import attend
 from fastgshare.cluster.launches import Launch, find_program
 from fastgshare.cluster.rooms import find_room
@@ -38,7 +38,8 @@ _SIGNALLED: Final = 128
 class Order:
     """A command that is to run on a share of a device.
 
-    refuses: what happens where the share cannot be enforced. group: its trust group.
+    refuses: what happens where the share cannot be enforced. group: its trust group. partitioner: what is to divide the
+    device's SMs, "auto", "mps" or "none".
     """
 
     command: tuple[str, ...]
@@ -47,6 +48,7 @@ class Order:
     name: str
     refuses: bool = True
     group: str = DEFAULT_GROUP
+    partitioner: str = "auto"
 
 
 def check_enforceable(device: Device, share: Share, *, refuses: bool) -> None:
@@ -83,44 +85,52 @@ class Stay:
         self._placed = placed
         self._daemon_fd = -1
         self._complained = False
+        self._said: set[str] = set()
 
     def run(self) -> int:
         """Run the program to its end; its exit status, or 128 and the number of the signal that ended it.
 
-        Raises `CannotRun`, `NoPlacement` if there is no room, `InvalidValue`, `DaemonUnavailable`.
+        Raises `CannotRun`, `NoPlacement` if there is no room, `InvalidValue`, `DaemonUnavailable`,
+        `PartitionerUnavailable`.
         """
         path = find_program(self._order.command[0], self._env)
-        share = self._enforceable()
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what it starts and leaves stays below us
-        notices, guest = self._enter(path, share)
+        notices, guest = self._enter(path)
         status = self._see_to(guest, notices)
         with self._home.locked():
             self._leave(guest, status)
         return status
 
-    def _enforceable(self) -> Share:
+    def _enforceable(self, divider: Divider) -> Share:
         """The share as it can be enforced here. Raises `InvalidValue` for one that cannot, unless that may pass."""
         share, device = self._order.share, self._order.device
         check_share(device, share)
         check_enforceable(device, share, refuses=self._order.refuses)
         if device.kind is DeviceKind.CPU and share.quota_request < 1:
-            self._say("on device cpu, request and limit are not enforced (--if-unenforced pass)")
-        if device.kind is DeviceKind.GPU and share.sm_partition < 100 and not mps_runs(self._env):
-            self._say("no MPS control daemon runs: SMs are not enforced, programs take turns on all of them")
+            self._note("on device cpu, request and limit are not enforced (--if-unenforced pass)")
+        if device.takes_turns and divider.device.sm_steps == 1 and share.sm_partition < 100:
+            self._note(f"nothing divides device {device.id}: SMs are not enforced, programs take turns on all of them")
             return replace(share, sm_partition=100)
         return share
 
+    def _note(self, text: str) -> None:
+        """Say it once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
     # --- coming ------------------------------------------------------------------------------------------------------
 
-    def _enter(self, path: str, share: Share) -> tuple[Notices, Guest]:
+    def _enter(self, path: str) -> tuple[Notices, Guest]:
         """Find room and take it; anew, if others came or went in between: a search may be long and locks nobody out."""
         while True:
             before = self._home.guests()
-            device = self._home.device() or self._order.device
+            divider = Divider(self._order.device, self._home, self._order.partitioner, self._env)
+            share, device = self._enforceable(divider), self._home.device() or divider.device
             rects = self._room(device, share, before)
             with self._home.locked():
                 if self._home.guests() == before:
-                    return self._take(path, share, device, before, rects)
+                    return self._take(path, share, device, before, rects, divider)
 
     def _room(self, device: Device, share: Share, guests: Sequence[Guest]) -> dict[str, Rect]:
         name = self._order.name
@@ -130,43 +140,50 @@ class Stay:
         return find_room(device, guests, name, share, self._order.group)
 
     def _take(
-        self, path: str, share: Share, device: Device, before: Sequence[Guest], rects: Mapping[str, Rect]
+        self,
+        path: str,
+        share: Share,
+        device: Device,
+        before: Sequence[Guest],
+        rects: Mapping[str, Rect],
+        divider: Divider,
     ) -> tuple[Notices, Guest]:
         """Start the program, have it admitted, let it go: under the home's lock."""
         order = self._order
         notices = Notices()
-        launch = self._launch(path, device, share, notices)
+        launch = self._launch(path, device, share, notices, divider.environment(order.group))
         guest = Guest(
             *(order.name, launch.pid, started(launch.pid), os.getpid(), share, rects[order.name]),
             *(order.command, order.refuses, order.group),
         )
         try:
-            self._settle(device, [*(replace(g, rect=rects.get(g.name, g.rect)) for g in before), guest])
+            division = divider.open(order.group)
+            self._settle(device, [*(replace(g, rect=rects.get(g.name, g.rect)) for g in before), guest], division)
             self._placed(guest)
             launch.let_go()
         except BaseException:
             launch.call_off()
             with suppress(FastGShareError):
-                self._settle(device, before)
+                self._settle(device, before, divider.close_all_but([other.group for other in before]))
             raise
         return notices, guest
 
-    def _launch(self, path: str, device: Device, share: Share, notices: Notices) -> Launch:
+    def _launch(self, path: str, device: Device, share: Share, notices: Notices, base: Mapping[str, str]) -> Launch:
         order, home = self._order, self._home
         env = environment(
             *(device, share),
             socket_path=home.socket_path,
             instance_id=order.name,
             state=home.state_path if device.kind is DeviceKind.STANDIN else None,
-            base=self._env,
+            base=base,
             refuses=order.refuses,
         )
         data_bytes = share.mem_bytes if device.kind is DeviceKind.CPU else 0
         return Launch(path, order.command, env, data_bytes, notices.before)
 
-    def _settle(self, device: Device, guests: Sequence[Guest]) -> None:
+    def _settle(self, device: Device, guests: Sequence[Guest], division: Division) -> None:
         """Record who is on the device, have its daemon know them, and watch it."""
-        self._home.keep(device, guests)
+        self._home.keep(device, guests, division)
         self._watch(attend(self._home, device, guests, self._env))
 
     def _watch(self, daemon: int) -> None:
@@ -215,12 +232,23 @@ class Stay:
         """Take the program off the device: under the home's lock."""
         device = self._home.device() or self._order.device
         left = [other for other in self._home.guests() if other.pid != guest.pid]
-        self._home.keep(device, left)
+        self._home.keep(device, left, self._close_groups(left))
         with suppress(DaemonUnavailable), Visit(self._home.socket_path) as visit:
             if status == _SIGNALLED + signal.SIGKILL and (verdict := visit.verdict(guest.name)):
                 self._say(f"the node daemon ended {guest.name}: {verdict}")
             if all(other.name != guest.name for other in left):
                 visit.remove(guest.name)
+
+    def _close_groups(self, left: Sequence[Guest]) -> Division | None:
+        """End what lets in the trust groups that nobody who is left is of."""
+        if not self._home.division().groups:
+            return None
+        try:
+            divider = Divider(self._order.device, self._home, "auto", self._env)
+            return divider.close_all_but([other.group for other in left])
+        except FastGShareError as error:
+            self._say(f"MPS goes on although nobody needs it: {error}")
+            return None
 
 
 def _reap(pid: int) -> int | None:
