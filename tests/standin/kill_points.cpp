@@ -20,6 +20,7 @@ namespace {
 constexpr int kOwnerDied = 0x40000000, kOwner = 0x3fffffff;  // of a robust futex
 constexpr uint64_t kLate = 1'000'000;
 constexpr st_work kKernel{ST_KERNEL, 60, 1, 500, 700}, kMark{ST_MARK, 0, 0, 0, 0}, kHost{ST_HOST, 0, 0, 0, 0};
+constexpr st_work kFails{ST_KERNEL, 1, 1, 0, 0, 700};
 
 struct World {
   st_device* device;
@@ -47,6 +48,9 @@ const Call kCalls[] = {
     {"end it early", [](const World& w) { st_finish_host(w.device, w.queues[4], 5, 40); }},
     {"charge", [](const World& w) { st_charge(w.device, w.processes[0], 5000); }},
     {"join", [](const World& w) { st_join(w.device, static_cast<uint32_t>(getppid()), 10'000, 1, 40); }},
+    {"fail at once", [](const World& w) { st_submit(w.device, w.queues[5], &kFails, 40); }},
+    {"lose the device", [](const World& w) { st_lose(w.device, 79, 40); }},
+    {"log an XID", [](const World& w) { st_log_xid(w.device, 48, 0, 40); }},
     {"open a queue", [](const World& w) { st_open_queue(w.device, w.processes[0]); }},
 };
 
@@ -103,6 +107,10 @@ std::string outcome(const World& w) {
       add(value);
     add(usages[i].sms);
   }
+  for (int process : w.processes) add(st_fault_of(w.device, process, 3 * kLate));
+  st_xid xids[4];
+  uint64_t from = 0;
+  for (int i = st_xids(w.device, xids, 4, &from); i-- > 0;) add(xids[i].xid);
   return seen;
 }
 

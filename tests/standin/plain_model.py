@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf
 
@@ -25,13 +26,17 @@ class PlainQueue:
 
 @dataclass(slots=True)
 class PlainDevice:
-    """sms: of the device. caps: SMs that every process may use. turns, turn_loss: as StandinDevice has them."""
+    """sms: of the device. caps: SMs that every process may use. turns, turn_loss: as StandinDevice has them.
+
+    groups: of every process; "": all are of one.
+    """
 
     sms: int
     caps: list[int]
     queues: list[PlainQueue]
     turns: bool = False
     turn_loss: float = 0.0
+    groups: Sequence[int] = ()
     now_ns: float = 0
     sm_ns: float = 0.0
 
@@ -91,11 +96,19 @@ class PlainDevice:
         for _, queue in self._running():
             wanted[queue.process] += self._occupied(queue)
         shares = [min(1, cap / w) if w else 0.0 for cap, w in zip(self.caps, wanted, strict=True)]
-        total = sum(min(cap, w) for cap, w in zip(self.caps, wanted, strict=True))
-        there = sum(w > 0 for w in wanted)
+        totals: dict[int, float] = {}
+        for process, (cap, w) in enumerate(zip(self.caps, wanted, strict=True)):
+            if w:
+                group = self._group(process)
+                totals[group] = totals.get(group, 0.0) + min(cap, w)
+        turn = (1 - self.turn_loss) / len(totals) if len(totals) > 1 else 1
+        crowding = [min(1, self.sms / totals.get(self._group(p), self.sms)) for p in range(len(self.caps))]
+        return [share * crowd for share, crowd in zip(shares, crowding, strict=True)], turn
+
+    def _group(self, process: int) -> int:
         if self.turns:
-            return shares, (1 - self.turn_loss) / there if there > 1 else 1
-        return [share * min(1, self.sms / total) if total else 0 for share in shares], 1
+            return process
+        return self.groups[process] if self.groups else 0
 
     def _rates(self) -> dict[int, float]:
         """Nanoseconds of work that every running piece gets done in one."""
@@ -120,8 +133,8 @@ class PlainDevice:
 
     def _seen(self, queue: PlainQueue, other: PlainQueue, turn: float) -> float:
         """In what part of the time that `queue` runs `other` stands in its way."""
-        if other.work.kind is not WorkKind.KERNEL or not self.turns:
+        if other.work.kind is not WorkKind.KERNEL:
             return 1
         if queue.work.kind is not WorkKind.KERNEL:
             return turn
-        return 1 if queue.process == other.process else 0
+        return 1 if self._group(queue.process) == self._group(other.process) else 0

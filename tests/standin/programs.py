@@ -92,7 +92,9 @@ class Neighbour:
             self._memory = mmap.mmap(file.fileno(), timeline.st_size())
         place = (ctypes.c_char * timeline.st_size()).from_buffer(self._memory)
         self._device = ctypes.c_void_p(timeline.st_create(place, ctypes.byref(_Config(132, 0, mem_bytes))))
-        self._index = timeline.st_join(self._device, pid or os.getpid(), sms_percent * 1000, ctypes.c_uint64(1), self._now())
+        self._index = timeline.st_join(
+            self._device, pid or os.getpid(), sms_percent * 1000, ctypes.c_uint64(1), self._now()
+        )
 
     @staticmethod
     def _now() -> ctypes.c_uint64:

@@ -35,13 +35,14 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """partitions: percent of the SMs of every process, each with two queues."""
+    """partitions: percent of the SMs of every process, each with two queues; groups: which it is of."""
 
     sms: int
     partitions: tuple[float, ...]
     turns: bool
     turn_loss: float
     steps: tuple[Submit | Follow, ...]
+    groups: tuple[int, ...]
 
 
 @st.composite
@@ -62,8 +63,9 @@ def programs(draw: st.DrawFn) -> Program:
     submits = st.builds(Submit, gap, queue, works())
     follows = st.builds(Follow, gap, queue, queue, st.integers(0, 3))
     steps = draw(st.lists(st.one_of(submits, submits, submits, follows), max_size=40))
-    turns = draw(st.booleans())
-    return Program(draw(st.sampled_from([1, 8, 80, 132])), tuple(partitions), turns, 0.1 * turns, tuple(steps))
+    groups = tuple(draw(st.integers(1, 2)) for _ in partitions)
+    sms, turns = draw(st.sampled_from([1, 8, 80, 132])), draw(st.booleans())
+    return Program(sms, tuple(partitions), turns, draw(st.sampled_from([0.0, 0.1])), tuple(steps), groups)
 
 
 class Run:
@@ -71,7 +73,10 @@ class Run:
 
     def __init__(self, program: Program, look: Callable[[Run, int], None] = lambda run, now: None) -> None:
         self.device = StandinDevice(program.sms, turns=program.turns, turn_loss=program.turn_loss)
-        self.processes = [self.device.join(i + 1, sm_partition=p) for i, p in enumerate(program.partitions)]
+        self.processes = [
+            self.device.join(i + 1, sm_partition=p, group=group)
+            for i, (p, group) in enumerate(zip(program.partitions, program.groups, strict=True))
+        ]
         self.queues = [self.device.open_queue(p) for p in self.processes for _ in range(2)]
         self.submitted = [0 for _ in self.queues]
         self.now_ns = START_NS
@@ -110,7 +115,7 @@ def run_plainly(program: Program) -> PlainDevice:
     """The same program in the plain model."""
     caps = [ceil(program.sms * p / 100) for p in program.partitions]
     queues = [PlainQueue(p) for p in range(len(caps)) for _ in range(2)]
-    device = PlainDevice(program.sms, caps, queues, program.turns, program.turn_loss)
+    device = PlainDevice(program.sms, caps, queues, program.turns, program.turn_loss, program.groups)
     follows: list[list[tuple[int, int]]] = [[] for _ in queues]
     now = START_NS
     for step in program.steps:

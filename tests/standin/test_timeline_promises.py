@@ -53,7 +53,7 @@ def test_asking_changes_nothing(program: Program, chance: random.Random) -> None
 @settings(max_examples=150)
 @given(programs())
 def test_what_is_due_comes_true(program: Program) -> None:
-    run = Run(Program(program.sms, program.partitions, program.turns, program.turn_loss, ()))
+    run = Run(Program(program.sms, program.partitions, program.turns, program.turn_loss, (), program.groups))
     submits = [step for step in program.steps if isinstance(step, Submit)]
     for step in submits:
         run.device.submit(run.queues[step.queue], step.work, START_NS)
@@ -113,7 +113,9 @@ def test_the_same_calls_give_the_same_times(program: Program, when: int, who: in
         steps = [
             s for i, s in enumerate(program.steps) if i < when - 1 or s.queue // 2 != who % len(program.partitions)
         ]
-        run = Run(Program(program.sms, program.partitions, program.turns, program.turn_loss, tuple(steps)), go)
+        run = Run(
+            Program(program.sms, program.partitions, program.turns, program.turn_loss, tuple(steps), program.groups), go
+        )
         return run.ends(), run.end_ns
 
     step = 0

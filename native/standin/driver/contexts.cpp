@@ -41,6 +41,16 @@ uint32_t mps_millipercent() {
   return mps().sm_millipercent != 0 ? std::min(own, mps().sm_millipercent) : own;
 }
 
+}  // namespace
+
+uint32_t visible_sms() {
+  if (!mps().there || mps().assumed) return settings().sms;
+  uint64_t part = uint64_t{settings().sms} * mps_millipercent();
+  return static_cast<uint32_t>((part + kFull - 1) / kFull);
+}
+
+namespace {
+
 uint32_t sms_of(const Member* member) {
   st_usage usage;
   return st_usage_of(device(), member->process, &usage, now_ns()) == 0 ? usage.sms : settings().sms;

@@ -31,6 +31,9 @@ struct CUctx_st {
 
 namespace standin::driver {
 
+// SMs that the device says it has: as many as MPS lets the process have, if MPS is real here.
+uint32_t visible_sms();
+
 // The context of this thread; CUDA_ERROR_INVALID_CONTEXT without one, ..._IS_DESTROYED if it is no more.
 CUresult current(CUcontext* out);
 bool is_context(CUcontext context);

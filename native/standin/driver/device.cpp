@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../identity.h"
+#include "contexts.h"
 #include "implementations.h"
 #include "modules.h"
 #include "state.h"
@@ -175,7 +176,7 @@ CUresult device_total_mem_v1(unsigned int* bytes, CUdevice dev) {
 CUresult device_get_attribute(int* pi, CUdevice_attribute attrib, CUdevice dev) {
   TRY(only(dev));
   if (attrib < 1 || attrib >= CU_DEVICE_ATTRIBUTE_MAX) return CUDA_ERROR_INVALID_VALUE;
-  if (attrib == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) return set(pi, settings().sms);
+  if (attrib == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) return set(pi, visible_sms());
   return set(pi, figure(attrib));
 }
 

@@ -18,7 +18,7 @@ CUresult enter_mps(bool real) {
   int refused = standin::mps::connect(&connection);
   if (refused != 0) return static_cast<CUresult>(refused);
   served = connection.there;
-  one = {connection.there, connection.group, static_cast<uint32_t>(connection.sm_percent_millis)};
+  one = {connection.there, false, connection.group, static_cast<uint32_t>(connection.sm_percent_millis)};
   if (!served) one.group = 0;
   return CUDA_SUCCESS;
 }
