@@ -28,8 +28,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 NATIVE: Final = ROOT / "native"
 LISTS: Final = (NATIVE / "CMakeLists.txt", NATIVE / "probes" / "CMakeLists.txt")
 HEADERS: Final = "CUDA_HEADERS"
-NOT_BUILT: Final = frozenset({"standin_runtime"})
-"""Nothing that runs from here is linked to it."""
+ALSO_NEEDS: Final = {"standin_runtime": "crt/host_defines.h"}
+"""Targets that include a header of the compiler's beside cuda.h."""
 
 NEEDED: Final = frozenset({"fastgate", "fasthook"})
 """Without these there is nothing to check; what goes without another, says so itself."""
@@ -150,12 +150,16 @@ class Lists:
         words = [word for word in self._expanded(rest) if word not in ("SHARED", "PRIVATE")]
         file = words.pop(0) if sort.named else f"lib{name}.so" if sort.shared else name
         sources = [str(self._here / word) for word in words]
-        if name in NOT_BUILT or not sources or (sort.needs_headers and self._headers is None):
+        if not sources or (sort.needs_headers and not self._has(name)):
             return
         target = Target(name, sort, file, sources, sort.folder)
         target.compile += sort.compile + (("-isystem", str(self._headers)) if sort.needs_headers else ())
         target.link += [*sort.link, *([f"-Wl,-soname,{file}"] if sort.shared else [])]
         self.targets[name] = target
+
+    def _has(self, name: str) -> bool:
+        """Whether the headers are there that a target includes."""
+        return self._headers is not None and (self._headers / ALSO_NEEDS.get(name, "cuda.h")).is_file()
 
     def _refine(self, target: Target, command: str, words: list[str]) -> None:
         words = [word for word in words if word not in ("PRIVATE", "PUBLIC", "BEFORE")]

@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,10 @@ async def rows(ground: Ground) -> list[Row]:
         "a daemon of another version": other,
         "pages of another version": pages,
     }
-    with _daemon(other, _OTHER_VERSION, []), _pages_of_another_version() as fds, _daemon(pages, layout.VERSION, fds):
+    async with AsyncExitStack() as stack:
+        fds = stack.enter_context(_pages_of_another_version())
+        for path, version, given in ((other, _OTHER_VERSION, []), (pages, layout.VERSION, fds)):
+            await stack.enter_async_context(_daemon(path, version, given))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(_cannot_enforce(ground, situation, path, refuses=refuses))
@@ -59,8 +62,8 @@ def _judge(name: str, probe: Probe, *, refuses: bool) -> Row:
     return judged(name, holds, f"a launch returns {launched}, exit status {probe.status}, {spoken}")
 
 
-@contextmanager
-def _daemon(path: Path, version: int, fds: list[int]) -> Iterator[None]:
+@asynccontextmanager
+async def _daemon(path: Path, version: int, fds: list[int]) -> AsyncIterator[None]:
     """Welcomes everybody in that version, with these descriptors."""
     loop = asyncio.get_running_loop()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -83,6 +86,8 @@ def _daemon(path: Path, version: int, fds: list[int]) -> Iterator[None]:
         yield
     finally:
         task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task  # until then the loop watches the listener's number, which may become another file's
         listener.close()
 
 
