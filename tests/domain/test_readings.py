@@ -51,6 +51,12 @@ def test_the_gravest_of_what_happened_counts() -> None:
     assert Reading(1.0, lost=True).verdict is XidVerdict.LOST
 
 
+def test_a_figure_of_zero_is_a_figure() -> None:
+    assert not Reading(1.0, xids=((0.5, 31),), lost=True, problem="lost").has_figures
+    assert Reading(1.0, sm_utilisation=0.0).has_figures
+    assert Reading(1.0, sm_clock_mhz=0.0, problem="not all").has_figures
+
+
 def test_use_is_divided_as_sm_seconds_were_held() -> None:
     reading = Reading(1.0, sm_utilisation=0.6, sm_occupancy=0.3)
     parts = attribute(reading, [entry("a", 0.5, sm=40), entry("b", 0.25, sm=80), entry("c", 0.2, sm=100)])

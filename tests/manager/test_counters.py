@@ -253,6 +253,16 @@ def test_a_gpu_that_nvml_does_not_know_is_said() -> None:
         NvmlCounters(Nvml(nvmlDeviceGetHandleByUUID=Error("no such GPU")), GPU)
 
 
+def test_where_xids_cannot_be_waited_for_that_is_said_and_the_figures_go_on() -> None:
+    nvml = Nvml()
+    counters = NvmlCounters(nvml, GPU)
+    nvml.answers["nvmlEventSetWait_v2"] = Error("Unknown Error")
+    assert counters.wait_for_xid(0.0) is None
+    for at_s in (1.0, 2.0):
+        reading = counters.read(at_s)
+        assert (reading.problem, reading.power_w) == ("XIDs cannot be waited for: Unknown Error", 123.456)
+
+
 def test_xids_are_told_and_one_of_them_is_the_loss() -> None:
     nvml = Nvml()
     counters = NvmlCounters(nvml, GPU)

@@ -12,7 +12,7 @@ namespace standin {
 namespace {
 
 constexpr uint64_t kNsPerMs = 1'000'000;
-constexpr uint64_t kLookEveryNs = 5 * kNsPerMs;
+constexpr uint64_t kLookEveryNs = 20 * kNsPerMs;
 constexpr int kSome = 16;
 
 // What a kernel's end has to log is logged when somebody asks how far the timeline is.

@@ -24,7 +24,7 @@ class Reading:
     sm_occupancy, mean part of the warps that the SMs can hold; graphics_utilisation, as the first, by GPM;
     memory_utilisation, part of the memory's bandwidth.
     xids: the errors logged since the reading before, as (when, number). lost: the device does not answer any more.
-    problem: why there is no more to say, or "".
+    problem: why there is nothing, or not all, to say; or "".
     """
 
     at_s: float
@@ -41,6 +41,13 @@ class Reading:
     xids: tuple[tuple[float, int], ...] = ()
     lost: bool = False
     problem: str = ""
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether anything could be read at all."""
+        figures = (self.utilisation, self.sm_utilisation, self.sm_occupancy, self.graphics_utilisation)
+        others = (self.memory_utilisation, self.mem_used_bytes, self.mem_total_bytes, self.power_w)
+        return any(each is not None for each in (*figures, *others, self.temperature_c, self.sm_clock_mhz))
 
     @property
     def verdict(self) -> XidVerdict | None:

@@ -36,8 +36,8 @@ _DEVICE_GAUGES: Sequence[tuple[str, str, Callable[[Reading], float | None]]] = (
         "Clock of the SMs",
         lambda r: None if r.sm_clock_mhz is None else r.sm_clock_mhz * _HERTZ_PER_MHZ,
     ),
-    ("up", "Whether its counters could be read", lambda r: float(not r.problem)),
-    ("lost", "Whether it does not answer any more", lambda r: float(r.lost) if r.lost or not r.problem else None),
+    ("up", "Whether its counters could be read", lambda r: float(r.has_figures)),
+    ("lost", "Whether it does not answer any more", lambda r: float(r.lost) if r.lost or r.has_figures else None),
 )
 _PART_GAUGES: Sequence[tuple[str, str, Callable[[Part], float | None]]] = (
     ("sm_utilisation_ratio", "Its part of the device's SM utilisation", lambda p: p.sm_utilisation),

@@ -29,6 +29,7 @@ class NvmlCounters:
         self._nvml = nvml
         self._lost = False
         self._problem = ""
+        self._deaf = ""
         self._handle: Any = None
         self._events: Any = None
         self._samples: Any = None
@@ -106,7 +107,7 @@ class NvmlCounters:
         except nvml.NVMLError_GpuIsLost:
             raise GpuLost from None
         except nvml.NVMLError as error:
-            self._problem = f"XIDs cannot be waited for: {error}"
+            self._deaf = f"XIDs cannot be waited for: {error}"
             self._events = None
             return None
         return int(event.eventData) if event.eventType & nvml.nvmlEventTypeXidCriticalError else None
@@ -129,7 +130,7 @@ class NvmlCounters:
             power_w=None if power is None else power / _MILLIWATTS,
             temperature_c=self._ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
             sm_clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
-            problem=self._problem,
+            problem=self._problem or self._deaf,
         )
 
     def _gpm(self) -> dict[str, float]:

@@ -29,7 +29,7 @@ PERIOD_S: Final = 1.0
 FIRST_S: Final = 0.25
 """The first line comes after so long: most figures are about the time since somebody began to look."""
 
-_WAIT_S: Final = 0.2
+_WAIT_S: Final = 1.0
 _SHORTEST_S: Final = 0.1
 """GPM refuses samples that lie closer together."""
 _PR_SET_PDEATHSIG: Final = 1
