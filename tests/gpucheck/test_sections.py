@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import NotFound
+from fastgshare.gpucheck import deadlines
 from fastgshare.gpucheck.benches import Bench
 from fastgshare.gpucheck.findings import Findings, NotThere, Outcome, Status
 from fastgshare.gpucheck.sections import Section, run_all
 
-Work = Callable[[Bench, Findings], Awaitable[None]]
+Work = Callable[[Bench, Findings], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
@@ -73,6 +75,24 @@ async def test_one_that_is_over_its_time_keeps_what_it_found(bench: Bench) -> No
     assert [outcome.status for outcome in outcomes] == [Status.CUT_OFF, Status.REPORTED]
     assert outcomes[0].findings.facts == {"figure": 3}
     assert "were over" in outcomes[0].why
+
+
+async def test_one_that_does_not_let_itself_be_ended_is_left_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "CLEANING_UP_S", 0.1)
+    let_go = asyncio.Event()
+
+    async def hangs(bench: Bench, findings: Findings) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await let_go.wait()
+
+    outcomes, _ = await _run(bench, hangs, _reports, seconds=0.2)
+    let_go.set()
+
+    assert [outcome.status for outcome in outcomes] == [Status.CUT_OFF, Status.REPORTED]
 
 
 async def test_what_is_written_is_true_at_any_moment(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from fastgshare.conformance.rows import Row, Verdict
 from fastgshare.conformance.suite import TOPICS, run
 from fastgshare.domain.errors import FastGShareError
 from fastgshare.gpucheck.benches import Bench
+from fastgshare.gpucheck.deadlines import within
 from fastgshare.gpucheck.findings import Findings, Goal, NotThere, Table
 from fastgshare.native import library
 
@@ -77,8 +77,7 @@ async def _try(bench: Bench, topic: str) -> tuple[dict[str, object], list[Row]]:
         return {"topic": topic, "why": "not run: the section's time was over"}, []
     limit_s = min(LONGEST_S, bench.left_s - 0.5)
     try:
-        async with asyncio.timeout(limit_s):
-            report = await run(bench.device, bench.folder(), topics=[topic])
+        report = await within(limit_s, run(bench.device, bench.folder(), topics=[topic]))
     except TimeoutError:
         return {"topic": topic, "why": f"not finished within {limit_s:.0f} s"}, []
     except (FastGShareError, OSError, ExceptionGroup) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from fastgshare.conformance import overheads
 from fastgshare.domain.errors import FastGShareError
 from fastgshare.gpucheck.benches import Bench
 from fastgshare.gpucheck.crews import Crew, Line, enter_all, places, task
+from fastgshare.gpucheck.deadlines import within
 from fastgshare.gpucheck.findings import Findings, Goal, NotThere
 from fastgshare.gpucheck.names import EXCLUSIVE, LAUNCHES, SMALL_LAUNCHES, TIME_SHARING
 from fastgshare.gpucheck.programs import worker_words
@@ -47,9 +47,8 @@ async def work(bench: Bench, findings: Findings) -> None:
     """Calls by the nanosecond first, then whole requests on the device in short turns."""
     calls = findings.table("Calls on a stand-in that does nothing (a test double, on any device)", _CALLS)
     try:
-        async with asyncio.timeout(_PART_OF_CALLS * bench.share_s):
-            costs = await overheads.measure(bench.folder(), None, _ROUNDS)
-            calls.rows += [{"call": name, **cost.document()} for name, cost in costs.items()]
+        costs = await within(_PART_OF_CALLS * bench.share_s, overheads.measure(bench.folder(), None, _ROUNDS))
+        calls.rows += [{"call": name, **cost.document()} for name, cost in costs.items()]
     except TimeoutError:
         findings.remarks.append("calls were not timed: it took too long")
     except (FastGShareError, OSError) as error:

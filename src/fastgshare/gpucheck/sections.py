@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
 from fastgshare.domain.errors import FastGShareError
 from fastgshare.gpucheck.benches import Bench
+from fastgshare.gpucheck.deadlines import within
 from fastgshare.gpucheck.findings import Findings, NotThere, Outcome, Status
-
-_CLEANING_UP_S: Final = 10.0
-"""What a section that is over its time has to end what it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +20,7 @@ class Section:
     name: str
     title: str
     weight: float
-    work: Callable[[Bench, Findings], Awaitable[None]]
+    work: Callable[[Bench, Findings], Coroutine[Any, Any, None]]
 
 
 async def run_all(
@@ -47,30 +44,20 @@ async def run_all(
 async def _run_one(bench: Bench, section: Section, outcome: Outcome, share_s: float) -> None:
     began_s = time.monotonic()
     bench.begin(section.title, share_s)
-    task = asyncio.ensure_future(section.work(bench, outcome.findings))
     try:
-        await asyncio.wait({task}, timeout=share_s)
-        if not task.done():
-            outcome.status, outcome.why = Status.CUT_OFF, f"its {share_s:.0f} s were over"
-    finally:  # the whole check may have been told to end
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=_CLEANING_UP_S)
-    if task.done() and outcome.status is Status.RUNNING:
-        outcome.status, outcome.why = _ended(task)
+        await within(share_s, section.work(bench, outcome.findings))
+        outcome.status, outcome.why = Status.REPORTED, ""
+    except TimeoutError as error:
+        outcome.status, outcome.why = Status.CUT_OFF, str(error)
+    except NotThere as error:
+        outcome.status, outcome.why = Status.NOT_THERE, str(error)
+    except Exception as error:  # whatever it is, the next section runs
+        outcome.status, outcome.why = Status.FAILED, _in_words(error)
     outcome.took_s = time.monotonic() - began_s
     bench.say(f"{section.title}: {outcome.status}{f' ({outcome.why})' if outcome.why else ''}, {outcome.took_s:.0f} s")
 
 
-def _ended(task: asyncio.Future[None]) -> tuple[Status, str]:
-    error = None if task.cancelled() else task.exception()
-    if task.cancelled():
-        return Status.FAILED, "it was cancelled"
-    if error is None:
-        return Status.REPORTED, ""
-    if isinstance(error, NotThere):
-        return Status.NOT_THERE, str(error)
-    if isinstance(error, ExceptionGroup):
+def _in_words(error: Exception) -> str:
+    while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    kind = "" if isinstance(error, FastGShareError) else f"{type(error).__name__}: "
-    return Status.FAILED, f"{kind}{error}" or type(error).__name__
+    return str(error) if isinstance(error, FastGShareError) else f"{type(error).__name__}: {error}"

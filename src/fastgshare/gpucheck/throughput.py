@@ -13,6 +13,7 @@ from typing import Final
 from fastgshare.domain.errors import FastGShareError
 from fastgshare.gpucheck.benches import Bench
 from fastgshare.gpucheck.crews import LEAD_S, Crew, Line, enter_all, places, task
+from fastgshare.gpucheck.deadlines import within
 from fastgshare.gpucheck.findings import Findings, Goal, NotThere, Table
 from fastgshare.gpucheck.gauges import COUNTERS, Gauges
 from fastgshare.gpucheck.names import EXCLUSIVE, MPS_ALONE, SHARES, TIME_SHARING, Mode
@@ -76,8 +77,7 @@ async def work(bench: Bench, findings: Findings) -> None:
         for number, mode in enumerate(MODES):
             part_s = bench.left_s / (len(MODES) - number)
             try:
-                async with asyncio.timeout(part_s):
-                    await _measure(bench, mode, part_s, rows, gauges, findings)
+                await within(part_s, _measure(bench, mode, part_s, rows, gauges, findings))
             except TimeoutError:
                 findings.remarks.append(f"{mode.name}: not all was measured: its {part_s:.0f} s were over")
             except FastGShareError as error:
