@@ -105,4 +105,4 @@ ABSENT(cuGraphicsMapResources, 3000, LEGACY, cuGraphicsMapResources, (unsigned i
 ABSENT(cuGraphicsMapResources, 7000, PER_THREAD, cuGraphicsMapResources_ptsz, (unsigned int count, CUgraphicsResource* resources, CUstream hStream))
 ABSENT(cuGraphicsUnmapResources, 3000, LEGACY, cuGraphicsUnmapResources, (unsigned int count, CUgraphicsResource* resources, CUstream hStream))
 ABSENT(cuGraphicsUnmapResources, 7000, PER_THREAD, cuGraphicsUnmapResources_ptsz, (unsigned int count, CUgraphicsResource* resources, CUstream hStream))
-ABSENT(cuStreamGetGreenCtx, 12040, LEGACY, cuStreamGetGreenCtx, (CUstream hStream, CUgreenCtx* phCtx))
+CALL(cuStreamGetGreenCtx, 12040, LEGACY, cuStreamGetGreenCtx, stream_get_green_ctx, (CUstream hStream, CUgreenCtx* phCtx), (hStream, phCtx))

@@ -127,6 +127,16 @@ CUresult join_shared() {
   return shared != nullptr ? CUDA_SUCCESS : CUDA_ERROR_MPS_MAX_CLIENTS_REACHED;
 }
 
+CUresult make_context(unsigned int sms, CUcontext* out) {
+  auto* context = new CUctx_st;
+  context->users = 1;
+  TRY(start(context, 0, sms));
+  *out = context;
+  return CUDA_SUCCESS;
+}
+
+void end_context(CUcontext context) { end(context); }
+
 const std::set<CUcontext>& contexts() { return all().live; }
 
 bool is_context(CUcontext context) { return all().live.contains(context); }

@@ -17,6 +17,7 @@ struct CUctx_st {
   int users = 0;                // of a primary context, or cuCtxAttach
   standin::driver::Member* member = nullptr;
   bool own_member = false;
+  CUgreenCtx green = nullptr;  // that it is the context of
   unsigned int sms = 0;  // that it may use
   CUstream legacy = nullptr;
   std::map<uint64_t, CUstream> of_thread;         // default streams of threads
@@ -39,6 +40,9 @@ CUresult current(CUcontext* out);
 bool is_context(CUcontext context);
 // The process takes part in the device even if it has no context yet.
 CUresult join_shared();
+// One with SMs of its own, which no thread has yet; and its end.
+CUresult make_context(unsigned int sms, CUcontext* out);
+void end_context(CUcontext context);
 // All that are alive.
 const std::set<CUcontext>& contexts();
 

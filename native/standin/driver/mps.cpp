@@ -1,5 +1,7 @@
 #include "mps.h"
 
+#include <unistd.h>
+
 #include "../mps/connect.h"
 
 namespace standin::driver {
@@ -19,7 +21,7 @@ CUresult enter_mps(bool real) {
   if (refused != 0) return static_cast<CUresult>(refused);
   served = connection.there;
   one = {connection.there, false, connection.group, static_cast<uint32_t>(connection.sm_percent_millis)};
-  if (!served) one.group = 0;
+  if (!served) one.group = uint64_t{1} << 62 | static_cast<uint64_t>(getpid());
   return CUDA_SUCCESS;
 }
 

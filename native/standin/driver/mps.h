@@ -10,7 +10,7 @@ namespace standin::driver {
 struct Mps {
   bool there = true;
   bool assumed = true;           // nobody was asked: one server serves all
-  uint64_t group = 1;            // of processes on the timeline; 0: its own
+  uint64_t group = 1;            // of processes on the timeline
   uint32_t sm_millipercent = 0;  // that the server lets it have at most; 0: it says nothing
 };
 

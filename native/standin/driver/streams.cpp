@@ -251,7 +251,7 @@ CUresult stream_get_device(CUstream hStream, CUdevice* device) {
 CUresult stream_get_ctx(CUstream hStream, CUcontext* pCtx, CUgreenCtx* pGreenCtx) {
   CUstream stream;
   TRY(find_stream(hStream, &stream));
-  if (pGreenCtx != nullptr) *pGreenCtx = nullptr;
+  if (pGreenCtx != nullptr) *pGreenCtx = stream->context->green;
   return set(pCtx, stream->context);
 }
 
