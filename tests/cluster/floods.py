@@ -65,7 +65,7 @@ class Platform:
         await self.running.platform.deploy_all(functions)
         for one in functions:
             status = await self.running.controller.settled(one.name, PATIENCE_S)
-            assert status.problem == ""
+            assert not status.problem, status.problem
 
     async def flood(self, name: str) -> Flood:
         flood = Flood(f"{self.running.server.url}/function/{name}")

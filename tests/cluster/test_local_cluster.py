@@ -616,13 +616,17 @@ async def test_a_lost_device_ends_what_is_on_it_and_takes_nothing_more() -> None
         await watched.until_line("batch")
         watched.cluster.lose("cpu", "it fell off the bus (XID 79)")
         assert [device.id for device in watched.cluster.devices()] == ["other"]
+        with pytest.raises(InstanceLost) as refused:
+            await watched.cluster.send("a-1", [request()])  # it has not ended yet, but is given nothing more
+        assert not refused.value.begun
         failed = await watched.until(S.FAILED, "a-1")
         assert failed.blameless
         assert failed.reason.startswith("device cpu was lost: it fell off the bus (XID 79)")
         with pytest.raises(InstanceLost):
             await lost
-        with pytest.raises(InstanceFailed, match="device cpu was lost"):
+        with pytest.raises(InstanceFailed, match="device cpu was lost") as late:
             await watched.cluster.start(member("a-3"))
+        assert late.value.blameless
         divider.fail("default")
         assert ids(watched) == {"a-2"}
 
@@ -678,3 +682,24 @@ async def test_a_failure_that_is_anothers_fault_is_not_the_answer(error: int, is
                 await cluster.send("a-1", [request()])
         else:
             assert [r.status for r in await cluster.send("a-1", [request()])] == [500]
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_what_a_lost_device_may_answer_with_is_waited_for(is_lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that a device that is gone answers with: who watches it may be about to say so."""
+    monkeypatch.setattr("fastgshare.cluster.quarantines._WATCHED_S", 60.0 if is_lost else 0.05)
+    daemon = Daemon()
+    standin = Device("standin", DeviceKind.STANDIN, 100)
+    async with asyncio.timeout(60), LocalCluster([standin], command=COMMAND, daemon=daemon) as cluster:
+        watched = Watched(cluster)
+        await cluster.start(member("a-1", device_id="standin"))
+        daemon.verdicts["a-1"] = f"{FAULT} 999"
+        os.kill(cluster.observe()[0].pid, signal.SIGKILL)
+        await watched.until(S.FAILED, "a-1")
+        successor = asyncio.create_task(cluster.start(member("a-2", device_id="standin")))
+        if is_lost:
+            cluster.lose("standin", "it fell off the bus")
+            with pytest.raises(InstanceFailed, match="it fell off the bus"):
+                await successor
+        else:
+            await successor

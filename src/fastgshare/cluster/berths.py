@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastgshare.cluster.devices import check_function
@@ -20,7 +21,8 @@ class Berth:
 
     daemon: who gives tokens on it; None: nobody does. partitioner: what divides its SMs between processes; None:
     nothing does. state: file in which the instances on a stand-in share its state.
-    closed: why nothing more can start on it, in words; "" while something can. is_lost: what was on it has ended.
+    closed: why nothing more can start on it, in words; "" while something can.
+    lost: set once what is on it has to end.
     """
 
     device: Device
@@ -28,7 +30,7 @@ class Berth:
     partitioner: Partitioner | None = None
     state: Path | None = None
     closed: str = ""
-    is_lost: bool = False
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_hooked(self) -> bool:

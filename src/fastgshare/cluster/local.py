@@ -17,7 +17,7 @@ from fastgshare.cluster.berths import Berth
 from fastgshare.cluster.links import Link
 from fastgshare.cluster.lives import Life
 from fastgshare.cluster.logs import LogBook
-from fastgshare.cluster.members import GRACE_S, Member
+from fastgshare.cluster.members import GRACE_S, UNKNOWN_ERROR, Member
 from fastgshare.cluster.ports import Daemon, Partitioner
 from fastgshare.cluster.processes import RUNTIME, describe_exit, start_instance
 from fastgshare.cluster.quarantines import Quarantine
@@ -127,8 +127,8 @@ class LocalCluster:
     def lose(self, device_id: str, reason: str) -> None:
         """A device does not answer any more: end what is on it, and start nothing there. Raises `NotFound`."""
         berth = self._berth(device_id)
-        if not berth.is_lost:
-            berth.is_lost = True
+        if not berth.lost.is_set():
+            berth.lost.set()
             self._close(berth, "lost", f"device {device_id} was lost: {reason}")
             for member in self._on(berth):
                 member.condemn(berth.closed, blameless=True)
@@ -197,7 +197,9 @@ class LocalCluster:
         """
         member = self._members.get(instance_id)
         if member is None or member.life.state is not InstanceState.READY:
-            raise InstanceLost(instance_id, "it is not ready")
+            raise InstanceLost(instance_id, "it is not ready", begun=False)
+        if member.verdict:
+            raise InstanceLost(instance_id, member.verdict, begun=False)
         replies = member.link.submit(batch)
         self._watch_for_hang(member, batch, replies)
         found = await asyncio.shield(replies)
@@ -229,7 +231,7 @@ class LocalCluster:
         if berth is None:
             raise InstanceFailed(instance.id, f"there is no device {instance.placement.device_id} here")
         if berth.closed:
-            raise InstanceFailed(instance.id, berth.closed)
+            raise InstanceFailed(instance.id, berth.closed, blameless=True)
         return berth
 
     def _berth(self, device_id: str) -> Berth:
@@ -247,7 +249,7 @@ class LocalCluster:
     def _on(self, berth: Berth) -> list[Member]:
         return [member for member in self._members.values() if member.berth is berth]
 
-    def _fail_group(self, berth: Berth, group: str, reason: str) -> None:
+    def _fail_group(self, berth: Berth, group: str, reason: str, *, may_be_lost: bool = False) -> None:
         """The work of a trust group on a device has failed: end all of it, and recover."""
         if berth.closed or self._closing or self._quarantine.holds(berth, group):
             return
@@ -256,7 +258,7 @@ class LocalCluster:
         for member in members:
             verdict = f"the work of trust group {group} on device {berth.device.id} has failed: {reason}"
             member.condemn(verdict, blameless=member not in suspects)
-        self._quarantine.begin(berth, group, [member.ended for member in members])
+        self._quarantine.begin(berth, group, [member.ended for member in members], may_be_lost=may_be_lost)
 
     async def _spawn(self, instance: Instance, berth: Berth) -> Member:
         name = instance.function.name
@@ -352,11 +354,18 @@ class LocalCluster:
             verdict = await daemon.verdict(member.instance.id)
             member.fault = _fault_in(verdict)
             member.blameless = member.blameless and not member.has_faulted_itself
-            partitioner = member.berth.partitioner
-            if member.fault and member.berth.spreads_faults and partitioner is not None and not member.verdict:
-                partitioner.fail(member.instance.function.trust_group, verdict)
+            if member.fault and not member.verdict:
+                self._spread(member, verdict)
             if verdict and not member.verdict:
                 member.verdict = f"the node daemon ended it: {verdict}"
+
+    def _spread(self, member: Member, verdict: str) -> None:
+        """One has failed by a fault: with whom it shares that, and how the device is, is another question."""
+        berth, group = member.berth, member.instance.function.trust_group
+        if member.fault == UNKNOWN_ERROR:
+            self._fail_group(berth, group, verdict, may_be_lost=True)
+        if berth.partitioner is not None and berth.spreads_faults:
+            berth.partitioner.fail(group, verdict)
 
     async def _forget(self, member: Member, reason: str) -> None:
         life = member.life

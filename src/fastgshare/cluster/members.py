@@ -17,7 +17,9 @@ GRACE_S: Final = 2.0
 _SUSPECT_S: Final = 2.0
 """Longer than it takes until a fault is noticed: who had nothing to do for so long has no part in it."""
 
-_ERRORS_BY_OTHERS: Final = {719, 805, 806, 810, 999}
+UNKNOWN_ERROR: Final = 999
+"""Of the driver: among others for whatever is asked of a device that is gone."""
+_ERRORS_BY_OTHERS: Final = {719, 805, 806, 810, UNKNOWN_ERROR}
 """What the driver says of work that failed with another's, or with the MPS server or the device."""
 
 

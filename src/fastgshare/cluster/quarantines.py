@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from fastgshare.cluster.berths import Berth
 from fastgshare.domain.errors import FastGShareError, PartitionerUnavailable
 
+_WATCHED_S: Final = 2.5
+"""By when whoever watches a device has noticed that it is gone."""
 _LOGGER: Final = logging.getLogger(__name__)
 
 
@@ -25,12 +28,15 @@ class Quarantine:
         """Whether a recovery of that group is under way."""
         return (berth.device.id, group) in self._under_way
 
-    def begin(self, berth: Berth, group: str, ends: Sequence[asyncio.Event]) -> None:
-        """Recover a group once its processes have ended, as `ends` will say, unless that is under way."""
+    def begin(self, berth: Berth, group: str, ends: Sequence[asyncio.Event], *, may_be_lost: bool = False) -> None:
+        """Recover a group once its processes have ended, as `ends` will say, unless that is under way.
+
+        may_be_lost: whoever watches the device is given time to say that it is gone.
+        """
         key = (berth.device.id, group)
         if key not in self._under_way:
             name = f"recovery of trust group {group} on device {berth.device.id}"
-            self._under_way[key] = self._tasks.create_task(self._recover(berth, group, ends), name=name)
+            self._under_way[key] = self._tasks.create_task(self._recover(berth, group, ends, may_be_lost), name=name)
 
     async def entry(self, berth: Berth, group: str) -> None:
         """Return once processes of a group can start on a device. Raises `PartitionerUnavailable`."""
@@ -50,11 +56,14 @@ class Quarantine:
         for task in self._under_way.values():
             task.cancel()
 
-    async def _recover(self, berth: Berth, group: str, ends: Sequence[asyncio.Event]) -> None:
+    async def _recover(self, berth: Berth, group: str, ends: Sequence[asyncio.Event], may_be_lost: bool) -> None:
         key = (berth.device.id, group)
         try:
             for end in ends:
                 await end.wait()
+            if may_be_lost:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(berth.lost.wait(), _WATCHED_S)
             if berth.partitioner is not None and not berth.closed:
                 await berth.partitioner.recover(group)
         except FastGShareError as error:

@@ -31,16 +31,27 @@ class NoPlacement(FastGShareError):
 
 
 class InstanceFailed(FastGShareError):
-    """An instance could not start, or ended by itself; the text carries its last words."""
+    """An instance could not start, or ended by itself; the text carries its last words.
 
-    def __init__(self, instance_id: str, reason: str) -> None:
+    blameless: for what others did, or befell its device.
+    """
+
+    def __init__(self, instance_id: str, reason: str, *, blameless: bool = False) -> None:
         super().__init__(f"instance {instance_id}: {reason}")
         self.instance_id = instance_id
         self.reason = reason
+        self.blameless = blameless
 
 
 class InstanceLost(InstanceFailed):
-    """An instance went away while it worked on a batch; the batch may be sent elsewhere."""
+    """An instance went away with a batch that it was given; the batch may be sent elsewhere.
+
+    begun: whether it may have begun to work on the batch.
+    """
+
+    def __init__(self, instance_id: str, reason: str, *, begun: bool = True) -> None:
+        super().__init__(instance_id, reason)
+        self.begun = begun
 
 
 class DaemonUnavailable(FastGShareError):

@@ -145,9 +145,9 @@ class Lane:
                 self._finish(assignment, replies, assigned_s)
             else:
                 dispatcher.returned(batch_id, self._clock.now(), begun=False)
-        except InstanceLost:
+        except InstanceLost as error:
             self._ready.discard(instance_id)
-            dispatcher.returned(batch_id, self._clock.now(), begun=True)
+            dispatcher.returned(batch_id, self._clock.now(), begun=error.begun)
         except Exception:  # whatever broke, its requests are answered
             _LOGGER.exception("a batch for %s", instance_id)
             self._finish(assignment, (), assigned_s)

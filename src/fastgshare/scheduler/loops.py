@@ -158,7 +158,7 @@ class Loop:
         try:
             await self._cluster.start(instance)
         except InstanceFailed as error:
-            self._fail(instance.id, error.reason)
+            self._fail(instance.id, error.reason, blameless=error.blameless)
         except Exception as error:  # one instance's start must not end those of others
             _LOGGER.exception("start of %s", instance.id)
             self._fail(instance.id, f"{type(error).__name__}: {error}")

@@ -155,7 +155,7 @@ class FakeCluster:
         """Answer after `answer_s`. Raises `InstanceLost` if the instance is not ready or ends meanwhile."""
         member = self._members.get(instance_id)
         if member is None or member.status.state is not InstanceState.READY:
-            raise InstanceLost(instance_id, "it is not ready")
+            raise InstanceLost(instance_id, "it is not ready", begun=False)
         member.batches += 1
         member.idle.clear()
         try:
