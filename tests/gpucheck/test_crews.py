@@ -14,9 +14,10 @@ from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.gpucheck.benches import Bench
 from fastgshare.gpucheck.crews import Crew, places, task
 from fastgshare.gpucheck.loops import Task
-from fastgshare.gpucheck.names import EXCLUSIVE, LAUNCHES, SHARES, TIME_SHARING, Mode
+from fastgshare.gpucheck.names import EXCLUSIVE, LAUNCHES, SHARES, SMALL_LAUNCHES, TIME_SHARING, Mode
 from fastgshare.gpucheck.programs import worker_words
-from fastgshare.gpucheck.replay_worker import answer, words
+from fastgshare.gpucheck.replay_worker import SMALL, answer, words
+from fastgshare.sim import traces
 
 
 @pytest.fixture
@@ -69,6 +70,10 @@ def test_a_task_of_the_replay_program_settles_and_ends_when_it_should() -> None:
         *("b.trace", "--seed", "7", "--settle", "1.000000"),
         *("--seconds", "2.000000", "--rate", "2.500000"),
     ]
+
+
+def test_the_trace_of_small_kernels_has_as_many_as_torch_launches() -> None:
+    assert traces.load(str(SMALL)).launches == SMALL_LAUNCHES
 
 
 def test_what_the_replay_program_says_is_what_a_worker_says() -> None:
