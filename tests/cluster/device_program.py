@@ -1,7 +1,8 @@
 """A program of the CUDA driver API that does what its input says, line by line, and answers each with a line.
 
 ``info``: what it sees. ``alloc BYTES``: the status of an allocation, which it keeps. ``spin MS TIMES``: kernels, and
-their status. ``spinning``: kernels until the next line; answered only if one fails.
+their status. ``spinning``: kernels until the next line; answered only if one fails. ``fault``: a kernel that writes to
+address 0, and its status.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ PTX = b""".version 7.0
 //.standin full_ns=@0 blocks_per_sm=2 bandwidth=100
 .visible .entry spin(.param .u64 ns)
 { ret; }
+//.standin full_ns=1000 fault=700
+.visible .entry wild()
+{ ret; }
 \0"""
 cuda = ctypes.CDLL("libcuda.so.1")
-kernel = ctypes.c_void_p()
+kernel, wild = ctypes.c_void_p(), ctypes.c_void_p()
 
 
 def begin() -> int:
@@ -32,6 +36,7 @@ def begin() -> int:
         or cuda.cuCtxSetCurrent(context)
         or cuda.cuModuleLoadData(ctypes.byref(module), PTX)
         or cuda.cuModuleGetFunction(ctypes.byref(kernel), module, b"spin")
+        or cuda.cuModuleGetFunction(ctypes.byref(wild), module, b"wild")
     )
 
 
@@ -63,12 +68,16 @@ def spinning() -> int:
     return 0
 
 
+def fault() -> int:
+    return int(cuda.cuLaunchKernel(wild, 1, 1, 1, 1, 1, 1, 0, None, None, None) or cuda.cuCtxSynchronize())
+
+
 def main() -> int:
     if status := begin():
         print(json.dumps(status), flush=True)
         return 1
     print(json.dumps("ready"), flush=True)
-    commands = {"info": info, "alloc": alloc, "spin": spin, "spinning": spinning}
+    commands = {"info": info, "alloc": alloc, "spin": spin, "spinning": spinning, "fault": fault}
     while line := os.read(0, 4096).decode():  # unbuffered, so that `spinning` sees what is there
         word, *arguments = line.split()
         answer = commands[word](*arguments)  # type: ignore[operator]

@@ -29,6 +29,8 @@ MPS = Path(__file__).parents[1] / "manager" / "scripted_mps.py"
 STANDIN = ("run", "--device", "standin", "--share")
 OUT_OF_MEMORY = 2
 NOT_PERMITTED = 800
+ILLEGAL_ADDRESS = 700
+LAUNCH_FAILED = 719
 GIB = 2**30
 
 
@@ -349,3 +351,27 @@ def test_programs_of_different_trust_groups_take_turns(host: Host) -> None:
     assert "trust groups" in refused.stderr
     assert host.verb(*STANDIN, "sm=40,request=0.2", "--group", "-", "true").returncode == 2
     assert (first.end(), second.end()) == ((0, ""), (0, ""))
+
+
+def test_a_fault_reaches_its_trust_group_and_no_other_and_the_next_program_is_let_in(host: Host) -> None:
+    faulty = Talk(host, *STANDIN, "sm=40,request=0.3", "--name", "faulty")
+    mate = Talk(host, *STANDIN, "sm=40,request=0.3", "--name", "mate")
+    other = Talk(host, *STANDIN, "sm=40,request=0.3", "--name", "other", "--group", "other")
+    assert faulty.ask("fault") == ILLEGAL_ADDRESS
+    assert mate.ask("spin 1 1") == LAUNCH_FAILED
+    assert other.ask("spin 1 10") == 0
+    assert (faulty.end(), mate.end()) == ((0, ""), (0, ""))
+    successor = Talk(host, *STANDIN, "sm=40,request=0.3", "--name", "successor")
+    assert successor.ask("spin 1 1") == 0
+    assert (other.end(), successor.end()) == ((0, ""), (0, ""))
+    assert host.mps() == []
+
+
+def test_a_server_of_mps_that_is_killed_is_made_good_for_the_next_program(host: Host) -> None:
+    first = Talk(host, *STANDIN, "sm=40,request=0.3", "--name", "first")
+    for pid in host.mps():
+        os.kill(pid, signal.SIGKILL)
+    second = Talk(host, *STANDIN, "sm=40,request=0.3", "--name", "second")
+    assert second.ask("spin 1 1") == 0
+    assert (first.end(), second.end()) == ((0, ""), (0, ""))
+    assert host.mps() == []
