@@ -17,8 +17,8 @@ from fastgshare.manager import environments
 
 _PIPES: Final = "CUDA_MPS_PIPE_DIRECTORY"
 _PERCENTAGE: Final = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
-_THREADS: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""A worker launches kernels from one thread; others would only be in its neighbours' way."""
+_OF_WORKERS: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+"""A worker launches kernels from one thread, others would only be in its neighbours' way; and it fetches nothing."""
 
 
 class Bench:
@@ -97,7 +97,7 @@ class Bench:
 
     def base(self, *, mps: bool = False) -> dict[str, str]:
         """The environment of a process that is on no share; mps: served by our MPS server, else by none at all."""
-        env = {**self.env, **_THREADS, _PIPES: str(self.directory / "no-mps")}
+        env = {**self.env, **_OF_WORKERS, _PIPES: str(self.directory / "no-mps")}
         if self.is_standin:
             env["FASTGSHARE_STANDIN"] = "mps=real"
         return self._servers.environment(env) if mps else env

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Final
 
 from fastgshare.conformance.rows import Row, Verdict
@@ -61,23 +59,22 @@ async def work(bench: Bench, findings: Findings) -> None:
     except NotThere as error:
         mps = False
         findings.remarks.append(f"without MPS, SMs are not divided and rows on parts of them mean little: {error}")
-    with _environment(bench.base(mps=mps)):
-        for topic in order():
-            row, rows = await _try(bench, topic)
-            topics.rows.append(row)
-            every.rows += map(_shown, rows)
-            quotas.rows += [_shown(each) for each in rows if each.topic in ("quota", "SM sum")]
-            failures.rows += [_shown(each) for each in rows if each.result is Verdict.FAIL]
-            findings.goals[:] = [goal(topics)]
+    for topic in order():
+        row, rows = await _try(bench, topic, bench.base(mps=mps))
+        topics.rows.append(row)
+        every.rows += map(_shown, rows)
+        quotas.rows += [_shown(each) for each in rows if each.topic in ("quota", "SM sum")]
+        failures.rows += [_shown(each) for each in rows if each.result is Verdict.FAIL]
+        findings.goals[:] = [goal(topics)]
 
 
-async def _try(bench: Bench, topic: str) -> tuple[dict[str, object], list[Row]]:
+async def _try(bench: Bench, topic: str, base: Mapping[str, str]) -> tuple[dict[str, object], list[Row]]:
     began_s = time.monotonic()
     if bench.left_s < 1:
         return {"topic": topic, "why": "not run: the section's time was over"}, []
     limit_s = min(LONGEST_S, bench.left_s - 0.5)
     try:
-        report = await within(limit_s, run(bench.device, bench.folder(), topics=[topic]))
+        report = await within(limit_s, run(bench.device, bench.folder(), topics=[topic], base=base))
     except TimeoutError:
         return {"topic": topic, "why": f"not finished within {limit_s:.0f} s"}, []
     except (FastGShareError, OSError, ExceptionGroup) as error:
@@ -104,15 +101,3 @@ def goal(topics: Table) -> Goal:
     unfinished = sum(1 for row in topics.rows if row.get("why"))
     figure = f"{passed} passed, {failed} failed" + (f", {unfinished} topics not finished" if unfinished else "")
     return Goal("conformance", figure, "no row fails", failed == 0 and unfinished == 0)
-
-
-@contextmanager
-def _environment(env: Mapping[str, str]) -> Iterator[None]:
-    """What programs that are started meanwhile find: the suite's begin with this process's environment."""
-    before = dict(os.environ)
-    os.environ.update(env)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -73,6 +73,8 @@ class Worker:
         try:
             return await self.line((task.until_ns - time.monotonic_ns()) / 1e9 + _LATE_S)
         except InstanceFailed as error:
+            with suppress(ProcessLookupError):
+                self.process.kill()  # a late answer would be taken for that to the next task
             return {"status": "failed", "why": str(error)}
 
     async def leave(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -75,7 +76,7 @@ async def work(bench: Bench, findings: Findings) -> None:
     table = findings.table(f"{measured} beside a flood of {flood}", _COLUMNS)
     words = worker_words(bench, (measured, flood))
     async with AsyncExitStack() as stack:
-        crews = [await _entered(stack, bench, way, words, table) for way in WAYS]
+        crews = await asyncio.gather(*(_entered(stack, bench, way, words, table) for way in WAYS))
         ready = [(way, crew) for way, crew in zip(WAYS, crews, strict=True) if crew is not None]
         for number, (way, crew) in enumerate(ready):
             part_s = (bench.left_s - 2) / (len(ready) - number)

@@ -22,11 +22,14 @@ from fastgshare.gpucheck.programs import worker_words
 COUNTS: Final = (8, 4, 2, 1)
 """Instances side by side, the most first: crews shrink."""
 
-MODES: Final = (TIME_SHARING, SHARES, MPS_ALONE, EXCLUSIVE)
-"""In order of worth."""
+MODES: Final = {TIME_SHARING: 3.0, SHARES: 4.0, MPS_ALONE: 3.0, EXCLUSIVE: 1.5}
+"""In order of worth, with the parts of the time that they are given: of shares, twice as many processes start."""
 
 AIM: Final = 3.15
 _SETTLE_S: Final = 0.2
+_TO_END_S: Final = 2.5
+"""Kept back for processes to end in."""
+
 _SECONDS: Final = (0.35, 0.8)
 """Of a measurement: at least, at most."""
 
@@ -74,8 +77,8 @@ async def work(bench: Bench, findings: Findings) -> None:
     rows = findings.table("All measurements", _COLUMNS)
     findings.facts |= {"modes": {mode.name: mode.what for mode in MODES}}
     async with Gauges(bench) as gauges:
-        for number, mode in enumerate(MODES):
-            part_s = bench.left_s / (len(MODES) - number)
+        for number, (mode, weight) in enumerate(MODES.items()):
+            part_s = (bench.left_s - _TO_END_S) * weight / sum([*MODES.values()][number:])
             try:
                 await within(part_s, _measure(bench, mode, part_s, rows, gauges, findings))
             except TimeoutError:
@@ -92,7 +95,7 @@ async def work(bench: Bench, findings: Findings) -> None:
 async def _measure(bench: Bench, mode: Mode, part_s: float, rows: Table, gauges: Gauges, findings: Findings) -> None:
     loop = asyncio.get_running_loop()
     counts = (1,) if mode is EXCLUSIVE else COUNTS
-    pace = _Pace(bench, loop.time() + part_s - 1, len(counts) * len(bench.models) * len(bench.batches))
+    pace = _Pace(bench, loop.time() + part_s - _TO_END_S, len(counts) * len(bench.models) * len(bench.batches))
 
     async def each(crew: Crew) -> None:
         _note_readiness(crew, findings)
