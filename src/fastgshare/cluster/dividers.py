@@ -1,8 +1,8 @@
 """Dividers: what divides a device's SMs between the programs that `fastgshare run` starts on it.
 
-The first program of a trust group has it started in the home of the device, the last one ended. It outlives both, so a
-process of its own does that, ``python -m fastgshare.cluster.dividers``: one without blocked signals and without a
-terminal to pass on.
+The first program of a trust group has it started in the device's home, the last one ends it. As it outlives the first, a
+process of its own starts it, ``python -m fastgshare.cluster.dividers``: one without blocked signals and without a terminal
+to pass on.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class Divider:
         if self.partitioning.name == "none":
             return Division("none", known)
         if group not in known or not self._is_well(group):
-            self._call("open", group)
+            self._start(group)
         return Division(self.partitioning.name, tuple(sorted({*known, group})))
 
     def close_all_but(self, groups: Sequence[str]) -> Division:
         """End what lets in the trust groups that nobody is of, as is to be recorded then. Under the home's lock."""
         known = self._home.division()
         for group in set(known.groups) - set(groups):
-            self._call("close", group)
+            self._end(group)
         return Division(known.partitioner, tuple(group for group in known.groups if group in groups))
 
     def _is_well(self, group: str) -> bool:
@@ -82,8 +82,15 @@ class Divider:
         control = self._chosen.control(group)
         return bool(control.pid) and not control.problem()
 
-    def _call(self, op: str, group: str) -> None:
-        order = [op, json.dumps(asdict(self.device)), str(self._home.path), group]
+    def _end(self, group: str) -> None:
+        mps = self._chosen
+        if self.partitioning.name == "none":  # it is of programs that were there before
+            mps = _choose(self.device, "mps", self._home, self._env)
+        if isinstance(mps, MpsPartitioner):
+            mps.control(group).quit()
+
+    def _start(self, group: str) -> None:
+        order = [json.dumps(asdict(self.device)), str(self._home.path), group]
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "fastgshare.cluster.dividers", *order],
@@ -97,10 +104,10 @@ class Divider:
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:
-            raise PartitionerUnavailable(f"MPS did not {op} within {_PATIENCE_S:g} s") from None
+            raise PartitionerUnavailable(f"MPS did not start within {_PATIENCE_S:g} s") from None
         if done.returncode:
             said = [line for line in done.stderr.split("\n") if line.strip()]
-            raise PartitionerUnavailable(said[-1] if said else f"MPS did not {op} (status {done.returncode})")
+            raise PartitionerUnavailable(said[-1] if said else f"MPS did not start (status {done.returncode})")
 
 
 def _choose(device: Device, wanted: str, home: Home, env: Mapping[str, str]) -> Partitioner:
@@ -108,12 +115,12 @@ def _choose(device: Device, wanted: str, home: Home, env: Mapping[str, str]) -> 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Have MPS let in a trust group's processes on a device, or end it: ``open|close DEVICE HOME GROUP``."""
+    """Have MPS let in a trust group's processes on a device: ``DEVICE HOME GROUP``. The exit status."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `fastgshare run` blocks all, and that is inherited
-    op, device, home, group = arguments
+    device, home, group = arguments
     try:
         partitioner = _choose(parse_device(device), "mps", Home(Path(home)), os.environ)
-        asyncio.run(partitioner.open(group) if op == "open" else partitioner.close(group))
+        asyncio.run(partitioner.open(group))
     except FastGShareError as error:
         print(error, file=sys.stderr)
         return 1
