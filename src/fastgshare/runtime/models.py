@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastgshare.domain.errors import FastGShareError
 from fastgshare.runtime.turns import Turn
 
 if TYPE_CHECKING:
@@ -15,16 +16,32 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+class DeviceFailed(FastGShareError):
+    """The device failed while it computed, whatever the inputs were; the text is the framework's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """An input or output of a model.
 
-    datatype: as the Open Inference Protocol writes it (FP32, INT64, BYTES ...). shape: None where any size is allowed.
+    datatype: as the Open Inference Protocol writes it (FP32, INT64, BYTES ...); the framework's own name for what the
+    protocol does not know. shape: None where any size is allowed.
     """
 
     name: str
     datatype: str
     shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a network is made of. nodes: its operations. weight_bytes: its parameters and constants."""
+
+    nodes: int
+    weight_bytes: int
+
+    def __add__(self, other: Outline) -> Outline:
+        return Outline(self.nodes + other.nodes, self.weight_bytes + other.weight_bytes)
 
 
 class Session(Protocol):
@@ -34,8 +51,15 @@ class Session(Protocol):
     outputs: tuple[Tensor, ...]
     metadata: Mapping[str, str]
 
+    def outline(self) -> Outline:
+        """What the network is made of. It may take a look into the file."""
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """Compute the named outputs, in order. Raises `MemoryError` if the memory cap does not allow it."""
+        """Compute the named outputs, in order.
+
+        Raises `MemoryError` if the memory cap does not allow it, `DeviceFailed`, or the backend's own error if the
+        inputs do not fit.
+        """
 
 
 class Backend(Protocol):
@@ -74,8 +98,8 @@ class Model:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] = ()) -> list[Array]:
         """Compute the named outputs (all, if none is named), in order, from arrays by input name.
 
-        Raises the backend's own error if the inputs do not fit the model, `MemoryError` beyond the memory cap and
-        `RuntimeError` outside the thread that constructed the handler.
+        Raises the backend's own error if the inputs do not fit the model, `MemoryError` beyond the memory cap,
+        `DeviceFailed`, and `RuntimeError` outside the thread that constructed the handler.
         """
         self._turn.next_run(self.ref, sum(array.size for array in inputs.values()))
         return self._session.run(inputs, outputs or [output.name for output in self.outputs])

@@ -5,28 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from fastgshare.domain.devices import DeviceKind
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Function
 from fastgshare.manager.gate import Gate
+from fastgshare.runtime.backends import choose_backend
 from fastgshare.runtime.bursts import Bursts
 from fastgshare.runtime.clocks import WorkClock
 from fastgshare.runtime.handlers import Context
 from fastgshare.runtime.loading import Handler, load_handler
-from fastgshare.runtime.models import Backend, Model
+from fastgshare.runtime.models import Model
 from fastgshare.runtime.resources import locate
 from fastgshare.runtime.turns import Turn
 from fastgshare.spec import functions
 
 _T = TypeVar("_T")
+_KINDS: Final = (DeviceKind.CPU, DeviceKind.GPU, DeviceKind.STANDIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What an instance is and has. threads: of a model. spin: whether they wait busily. mem_bytes: 0 for no cap."""
+    """What an instance is and has.
+
+    threads: of a model. spin: whether they wait busily. mem_bytes: how far the process's own memory may grow (0: no
+    cap, as on a GPU, where the hook caps the device's memory). device: what kind of device it is on.
+    """
 
     instance_id: str
     function: Function
@@ -34,6 +40,7 @@ class Start:
     spin: bool
     daemon_socket: Path | None
     mem_bytes: int
+    device: DeviceKind = DeviceKind.CPU
 
 
 def parse_start(document: Mapping[str, object]) -> Start:
@@ -49,7 +56,15 @@ def parse_start(document: Mapping[str, object]) -> Start:
         spin=_typed(document, "spin", bool),
         daemon_socket=None if socket_path is None else Path(_typed(document, "daemon_socket", str)),
         mem_bytes=_typed(document, "mem_bytes", int),
+        device=_kind(document.get("device", DeviceKind.CPU)),
     )
+
+
+def _kind(value: object) -> DeviceKind:
+    for kind in _KINDS:
+        if kind == value:
+            return kind
+    raise InvalidValue("device", value, ", ".join(_KINDS))
 
 
 def _typed(document: Mapping[str, object], field: str, expected: type[_T]) -> _T:
@@ -80,14 +95,6 @@ def build(start: Start, logger: logging.Logger) -> tuple[Handler, Turn]:
     return Handler(None, tensors.handle, tensors.sample), turn
 
 
-@cache
-def _backend() -> Backend:
-    """Imported when the first model is opened: plain handlers do without, and numpy reads its thread settings then."""
-    from fastgshare.runtime.onnx_backend import OnnxBackend
-
-    return OnnxBackend()
-
-
 @dataclass(frozen=True, slots=True)
 class _Opener:
     """Opens models for one instance: on its threads, under its turn."""
@@ -97,12 +104,19 @@ class _Opener:
 
     def __call__(self, ref: str) -> Model:
         path = locate("model", ref)
-        backend = _backend()
+        backend, form = choose_backend(ref, self.start.device)
         try:
             session = backend.open(path, threads=self.start.threads, spin=self.start.spin)
         except MemoryError as error:
-            allowed = f"a model that fits into the share's mem of {self.start.mem_bytes} bytes ({error})"
-            raise InvalidValue("model", ref, allowed) from error
+            raise InvalidValue("model", ref, f"{self._fitting} ({error})") from error
         except ValueError as error:
-            raise InvalidValue("model", ref, f"a valid ONNX model ({error})") from error
+            raise InvalidValue("model", ref, f"a valid {form.words} ({error})") from error
         return Model(ref, session, self.turn)
+
+    @property
+    def _fitting(self) -> str:
+        mem_bytes = self.start.function.share.mem_bytes
+        where = (
+            f"the share's mem of {mem_bytes} bytes" if mem_bytes else f"the memory of the {self.start.device} device"
+        )
+        return f"a model that fits into {where}"

@@ -1,0 +1,65 @@
+"""Frameworks: what opens a model file, by how its name ends, and whether that is installed. None is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from fastgshare.domain.devices import DeviceKind
+from fastgshare.spec.problems import Problem
+
+CUDA_PROVIDER: Final = Path("capi", "libonnxruntime_providers_cuda.so")
+"""What onnxruntime-gpu has in its package and onnxruntime has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of model file. suffix: how its name ends. module: what opens it. words: what a valid one is called."""
+
+    suffix: str
+    module: str
+    words: str
+
+
+ONNX: Final = Format(".onnx", "onnxruntime", "ONNX model")
+EXPORTED: Final = Format(".pt2", "torch", "program of torch.export")
+SCRIPTED: Final = Format(".pt", "torch", "TorchScript model")
+FORMATS: Final = (ONNX, EXPORTED, SCRIPTED)
+
+
+def format_of(model: str) -> Format:
+    """What kind of file a model reference names. Raises `InvalidValue` if the name ends in nothing known."""
+    suffix = PurePosixPath(model).suffix.lower()
+    for known in FORMATS:
+        if known.suffix == suffix:
+            return known
+    listed = ", ".join(f"{known.suffix} ({known.words})" for known in FORMATS)
+    raise Problem(("model",), model, f"a file whose name ends in one of {listed}")
+
+
+def check_framework(model: str, kind: DeviceKind, where: str) -> Format:
+    """What kind of file a model is, if what opens it on such a device is installed here. where: the device, in words.
+
+    Raises `InvalidValue` that says what to install.
+    """
+    found = format_of(model)
+    folders = _folders(found.module)
+    if found is ONNX and kind is DeviceKind.GPU:
+        if not any((folder / CUDA_PROVIDER).is_file() for folder in folders):
+            advice = "onnxruntime-gpu (in place of onnxruntime), or export the model for torch (.pt2)"
+            raise Problem(("model",), model, f".onnx on {where} where onnxruntime-gpu is installed; install {advice}")
+    elif not folders:
+        allowed = f"{found.suffix} where {found.module} is installed; install it: pip install {found.module}"
+        raise Problem(("model",), model, allowed)
+    return found
+
+
+def _folders(module: str) -> list[Path]:
+    """Where a top-level package lies; nowhere if it is not installed."""
+    try:
+        spec = find_spec(module)
+    except ValueError:  # something of that name is loaded that says nothing of where it is from
+        return []
+    return [] if spec is None else [Path(folder) for folder in spec.submodule_search_locations or ()]
