@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import select
 import signal
 import socket
@@ -341,3 +342,29 @@ def test_ctrl_c_ends_following_logs_without_a_word(state: Path, file: Callable[.
             follower.send_signal(signal.SIGINT)
             assert follower.communicate(timeout=PATIENCE_S)[1].strip() == ""
             assert follower.returncode == 0
+
+
+def test_several_devices_are_named_with_what_divides_them(state: Path) -> None:
+    devices = [argument for name in ("standin:sms=8", "standin:sms=8", "cpu") for argument in ("--device", name)]
+    with up(state, *devices) as platform:
+        first, second, cpu = platform.events[-1]["devices"]
+        assert [device["id"] for device in (first, second, cpu)] == ["standin:sms=8", "standin:sms=8#2", "cpu"]
+        assert (first["partitioner"], first["guarantee"], first["sm_count"]) == ("mps", "cap", 8)
+        assert "partitioner" not in cpu
+        assert platform.end() == 0
+        assert left(platform.directory) == []
+    with up(state, "--partitioner", "none", *devices) as platform:
+        assert platform.events[-1]["devices"][0]["partitioner"] == "none"
+
+
+def test_a_share_is_checked_against_what_divides_the_device(tmp_path: Path, file: Callable[..., str]) -> None:
+    path = file(loud="shout")
+    Path(path).write_text(re.sub("sm: [0-9.]+", "sm: 40", Path(path).read_text()))
+    status, said = fails(tmp_path / "a", "-f", path, "--device", "standin", "--partitioner", "none")
+    assert (status, " of loud: " in said, "multiples of 100 on device standin" in said) == (2, True, True)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda:0"])
+def test_a_device_is_had_once(tmp_path: Path, name: str) -> None:
+    status, said = fails(tmp_path, "--device", name, "--device", "cpu", "--device", name)
+    assert (status, said.startswith("error: device")) == (2, True)

@@ -1,8 +1,8 @@
 """Dividers: what divides a device's SMs between the programs that `fastgshare run` starts on it.
 
-The first program of a trust group has it started in the device's home, the last one ends it. As it outlives the first, a
-process of its own starts it, ``python -m fastgshare.cluster.dividers``: one without blocked signals and without a terminal
-to pass on.
+The first program of a trust group has it started in the device's home, the last one ends it. It outlives the first, so
+a process of its own starts it, ``python -m fastgshare.cluster.dividers``: one that has neither blocked signals nor a
+terminal to pass on.
 """
 
 from __future__ import annotations
