@@ -1,12 +1,14 @@
 // Which SMs a program's blocks run on, in parts of the device and in all of it; what green contexts cost; and
 // how a fault shows: places COMMAND [KEY=VALUE ...]. For the questions of the check for GPUs.
 //
-//   seen             on which SMs the blocks of a kernel ran
+//   seen again=0     on which SMs the blocks of a kernel ran; so many times more, after a word each
 //   green sms=8      the same for every part that the device is split into; then waits for a word
 //   cost sms=16 n=50 what making a green context and launching on another one takes
 //   fault            a kernel that writes to address 0
-//   ticks ms=2000    a kernel every few milliseconds, until it fails or the time is over
+//   ticks ms=2000    a kernel every few milliseconds, until it fails, the time is over or standard input has
+//   a word
 #include <dlfcn.h>
+#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -134,10 +136,15 @@ std::vector<uint32_t> seen_on(CUfunction kernel, CUstream stream, unsigned int s
   return {found.begin(), found.end()};
 }
 
-int command_seen(const Options&) {
+int command_seen(const Options& options) {
   Device device;
-  auto seen = seen_on(device.kernel("places"), nullptr, static_cast<unsigned int>(device.sms));
-  Line().add("sms", device.sms).add("seen", seen).print();
+  uint64_t left = options.number("again", 0);
+  do {
+    int sms = 0;
+    MUST(cuDeviceGetAttribute, &sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
+    auto seen = seen_on(device.kernel("places"), nullptr, static_cast<unsigned int>(device.sms));
+    Line().add("sms", sms).add("seen", seen).print();
+  } while (left-- > 0 && probe::wait_for_word());
   return 0;
 }
 
@@ -255,6 +262,12 @@ int command_fault(const Options&) {
   return 0;
 }
 
+// Whether standard input has a word, or has ended.
+bool is_told() {
+  pollfd input = {STDIN_FILENO, POLLIN, 0};
+  return poll(&input, 1, 0) > 0;
+}
+
 int command_ticks(const Options& options) {
   Device device;
   CUfunction kernel = device.kernel("places");
@@ -264,12 +277,22 @@ int command_ticks(const Options& options) {
   void* parameters[] = {&out, &spin_ns};
   Line().add("status", "ticking").add("at_ns", now_ns()).print();
   CUresult result = CUDA_SUCCESS;
-  for (; now_ns() < until && result == CUDA_SUCCESS; ++ticks) {
+  uint64_t ended = 0, longest = 0;
+  while (now_ns() < until && result == CUDA_SUCCESS && !is_told()) {
+    uint64_t began = now_ns();
     result = CU(cuLaunchKernel, kernel, 1, 1, 1, 32, 1, 1, 0, nullptr, parameters, nullptr);
     if (result == CUDA_SUCCESS) result = CU(cuCtxSynchronize);
+    ended = now_ns();
+    if (ticks > 0) longest = std::max(longest, ended - began);  // the first one loads the kernel
+    ticks += result == CUDA_SUCCESS ? 1 : 0;
     usleep(2000);
   }
-  Line().add("ticks", ticks).add("error", static_cast<int>(result)).add("seen_ns", now_ns()).print();
+  Line()
+      .add("ticks", ticks)
+      .add("longest_ns", longest)
+      .add("error", static_cast<int>(result))
+      .add("seen_ns", ended)
+      .print();
   return 0;
 }
 
