@@ -239,7 +239,9 @@ constexpr const char* kUsage =
     "what it\n"
     "answered as JSON. After one request to warm up, and S seconds to settle: S seconds (default 5), or N "
     "requests.\n"
-    "Rate: requests arrive by chance, R a second, and may have to wait in line. Seed: of host times and "
+    "Rate: requests arrive by chance, R a second, and may have to wait in line; each one's latency is "
+    "printed.\n"
+    "Seed: of host times and "
     "arrivals.\n";
 
 double positive(const char* option, const char* text) {
@@ -310,6 +312,13 @@ struct Played {
   size_t unanswered = 0;  // arrivals that were left over
 };
 
+void list_ms(const std::vector<uint64_t>& latencies) {
+  printf("\"latencies_ms\": [");
+  for (size_t i = 0; i < latencies.size(); ++i)
+    printf("%s%.3f", i == 0 ? "" : ", ", static_cast<double>(latencies[i]) / 1e6);
+  printf("], ");
+}
+
 void report(const Asked& asked, const Trace& trace, const Player& player, Played played) {
   std::vector<uint64_t>& latencies = played.latencies;
   std::sort(latencies.begin(), latencies.end());
@@ -318,6 +327,7 @@ void report(const Asked& asked, const Trace& trace, const Player& player, Played
   describe(trace);
   printf("\"requests\": %zu, \"unanswered\": %zu, \"seconds\": %.3f, \"rps\": %.2f, ", latencies.size(),
          played.unanswered, seconds, static_cast<double>(latencies.size()) / seconds);
+  if (asked.rate > 0) list_ms(latencies);
   if (latencies.empty()) latencies.push_back(0);
   printf("\"latency_ms\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"max\": %.3f}}\n",
          percentile_ms(latencies, 0.5), percentile_ms(latencies, 0.9), percentile_ms(latencies, 0.99),

@@ -57,6 +57,10 @@ def _line(rps: float, p50: float, p99: float) -> Mapping[str, object]:
     return {"status": "ran", "rps": rps, "requests": 3, "p50_ms": p50, "p99_ms": p99, "unanswered": 0}
 
 
+def _arrivals(*latencies_ms: float) -> Mapping[str, object]:
+    return {"status": "ran", "requests": len(latencies_ms), "unanswered": 0, "latencies_ms": list(latencies_ms)}
+
+
 def test_instances_add_up_and_the_worst_tail_is_told() -> None:
     found = throughput.in_sum([_line(10, 1, 5), _line(20, 3, 4), _line(30, 2, 9)])
 
@@ -136,15 +140,23 @@ def test_without_a_turn_there_is_no_cost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("flooded", "met"), [(11.0, True), (11.2, False)])
 def test_only_disjoint_sms_are_held_to_the_aim(tmp_path: Path, flooded: float, met: bool) -> None:
     table = Table("rows", {})
-    lines = _line(10, 8, 10.0), _line(10, 8, flooded), _line(50, 1, 1)
-    table.rows.append({"way": interference.DISJOINT.name} | interference.compared(*lines))
-    table.rows.append({"way": "other"} | interference.compared(lines[0], _line(10, 8, 99), lines[2]))
+    alone, beside, much, flood = (_arrivals(10.0), _arrivals(flooded), _arrivals(99.0), _line(50, 1, 1))
+    table.rows.append({"way": interference.DISJOINT.name} | interference.compared([alone], [beside], [flood]))
+    table.rows.append({"way": "other"} | interference.compared([alone], [much], [flood]))
 
     assert interference.goal(_bench(GPU, tmp_path), table).met is met
 
 
+def test_the_tail_is_that_of_all_turns_together() -> None:
+    turns = [_arrivals(*[1.0] * 99), _arrivals(*[1.0] * 98, 5.0), _arrivals(*[2.0] * 102)]
+    found = interference.compared(turns[:1], turns, [_line(10, 1, 1), _line(20, 1, 1)])
+
+    assert (found["alone_p99_ms"], found["flooded_p50_ms"], found["flooded_p99_ms"]) == (1.0, 1.0, 2.0)
+    assert (found["ratio"], found["requests"], found["flood_rps"]) == (2.0, 300, 15.0)
+
+
 def test_a_flood_that_fails_leaves_no_ratio() -> None:
-    found = interference.compared(_line(1, 1, 1), _line(1, 1, 1), {"status": "failed", "why": "gone"})
+    found = interference.compared([_arrivals(1.0)], [_arrivals(1.0)], [{"status": "failed", "why": "gone"}])
 
     assert found == {"why": "gone"}
 

@@ -66,11 +66,15 @@ def parse_task(document: Mapping[str, Any]) -> Task:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What requests took. passed_ns: the time in which they were answered. unanswered: arrivals that were left over."""
+    """What requests took. passed_ns: the time in which they were answered. unanswered: arrivals that were left over.
+
+    listed: whether each one's latency is told, so that those of several turns can be put together.
+    """
 
     latencies_ns: Sequence[int]
     passed_ns: int
     unanswered: int = 0
+    listed: bool = False
 
     def document(self) -> dict[str, object]:
         """As a line: requests a second, and latencies in milliseconds."""
@@ -79,10 +83,12 @@ class Tally:
             name: round(percentile(ordered, q) / 1e6, 4) for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99))
         }
         rps = len(ordered) / (self.passed_ns / 1e9) if self.passed_ns > 0 else 0.0
+        if self.listed:
+            found["latencies_ms"] = [round(ns / 1e6, 4) for ns in ordered]
         return found | {"requests": len(ordered), "rps": round(rps, 4), "unanswered": self.unanswered}
 
 
-def percentile(ordered: Sequence[int], q: float) -> float:
+def percentile(ordered: Sequence[float], q: float) -> float:
     """Of ascending values; 0 of none."""
     return float(ordered[min(len(ordered) - 1, int(q * len(ordered)))]) if ordered else 0.0
 
@@ -121,4 +127,4 @@ def _as_they_arrive(task: Task, request: Callable[[], object], clock: Clock) -> 
     while arrives_ns < task.until_ns:
         unanswered += 1
         arrives_ns += 1e9 * chance.expovariate(task.rate)
-    return Tally(latencies, task.until_ns - task.from_ns, unanswered)
+    return Tally(latencies, task.until_ns - task.from_ns, unanswered, listed=True)

@@ -38,6 +38,7 @@ def answer(document: Mapping[str, Any]) -> dict[str, object]:
     """What a worker says, from what the program said."""
     latency = document["latency_ms"]
     found = {"requests": document["requests"], "rps": document["rps"], "unanswered": document["unanswered"]}
+    found |= {"latencies_ms": document["latencies_ms"]} if "latencies_ms" in document else {}
     return found | {"p50_ms": latency["p50"], "p99_ms": latency["p99"]}
 
 
