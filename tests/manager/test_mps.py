@@ -92,7 +92,7 @@ def test_it_comes_back_when_a_part_of_it_is_killed(ground: Ground, killed: str) 
     control.start()
     (server,) = control.shell.servers()
     os.kill(control.pid if killed == "control daemon" else server, signal.SIGKILL)
-    assert wait_until(lambda: bool(control.problem()) or not control.shell.servers(), 5)
+    assert wait_until(lambda: control.problem().endswith("has ended"), 5)
     control.recover()
     assert control.problem() == ""
     (successor,) = control.shell.servers()

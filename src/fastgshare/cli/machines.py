@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from fastgshare import __version__
+from fastgshare.cli.nvidia import Nvidia
 from fastgshare.cluster.cgroups import CONTROLLERS, Cgroups
 from fastgshare.cluster.devices import cpu_device, machine_bytes
-from fastgshare.cluster.gpus import mps_runs
 from fastgshare.domain.errors import NotFound
 from fastgshare.manager.environments import HOOK, STANDIN_DRIVER
 
 _CAP_SYS_NICE: Final = 23
 _PR_GET_TIMERSLACK: Final = 30
 _LIMITS: Final = ("NOFILE", "NPROC", "DATA", "AS", "MEMLOCK", "NICE", "RTPRIO")
-_NVIDIA: Final = Path("proc/driver/nvidia")
-_MPS_PIPES: Final = "tmp/nvidia-mps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +87,11 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
-class Nvidia:
-    """NVIDIA's driver version ("" for none), its devices, and whether MPS runs."""
+class Pipes:
+    """The directory in which sockets of devices, and of MPS, are made; whether this process can make some there."""
 
-    driver: str
-    devices: tuple[str, ...]
-    mps: bool
+    path: str
+    usable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +114,7 @@ class Machine:
     native: Native
     kernel: Kernel
     nvidia: Nvidia
+    pipes: Pipes
     interposers: Interposers
 
     @classmethod
@@ -131,7 +129,8 @@ class Machine:
             rights=_rights(root),
             native=_native(),
             kernel=_kernel(root),
-            nvidia=_nvidia(root),
+            nvidia=Nvidia.here(root, os.environ),
+            pipes=_pipes(root),
             interposers=Interposers(_library(HOOK), _library(STANDIN_DRIVER)),
         )
 
@@ -230,16 +229,10 @@ def _has_pidfd() -> bool:
     return True
 
 
-def _nvidia(root: Path) -> Nvidia:
-    version = _text(root / _NVIDIA / "version").split("Kernel Module")[-1].split()
-    models = (
-        line.partition(":")[2].strip()
-        for path in sorted((root / _NVIDIA).glob("gpus/*/information"))
-        for line in _lines(path)
-        if line.startswith("Model")
-    )
-    driver = next((word for word in version if word[:1].isdigit()), "")
-    return Nvidia(driver, tuple(models), mps_runs({"CUDA_MPS_PIPE_DIRECTORY": str(root / _MPS_PIPES), **os.environ}))
+def _pipes(root: Path) -> Pipes:
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    path = Path(given) if given and (root / given.lstrip("/")).is_dir() else Path("/tmp")
+    return Pipes(str(path), os.access(root / str(path).lstrip("/"), os.W_OK | os.X_OK))
 
 
 def _lines(path: Path) -> list[str]:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from fastgshare.cli.machines import Machine
+from fastgshare.domain.partitions import Guarantee
+from fastgshare.manager.probing import GET_CONTROL
 
 _FILES_FOR_MANY: Final = 1024
 _NICE_OF_DAEMON: Final = -10
 _STEADY_CLOCKS: Final = ("tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page")
-
-
-class Guarantee(StrEnum):
-    """What a mechanism guarantees. reserve: nobody else gets it. cap: you get no more. advisory: a wish."""
-
-    RESERVE = "reserve"
-    CAP = "cap"
-    ADVISORY = "advisory"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +144,14 @@ def _mps(machine: Machine) -> Mechanism:
     name, shares = "NVIDIA MPS", "space on a GPU"
     if not machine.nvidia.driver:
         return Mechanism(name, shares, Guarantee.NONE, "no NVIDIA driver was found", needed=False)
-    there = f"driver {machine.nvidia.driver} is there and MPS"
-    if machine.nvidia.mps:
-        because = f"{there} runs: a process gets no more SMs than its share, fixed when it starts"
+    if machine.nvidia.control:
+        because = (
+            f"{machine.nvidia.control} is started for every trust group: a process gets no more SMs than its share, "
+        )
+        because += "fixed when it starts"
         return Mechanism(name, shares, Guarantee.CAP, because, needed=False)
-    because = f"{there} does not run: programs on a GPU take turns on all of its SMs"
-    return Mechanism(name, shares, Guarantee.NONE, because, "start it: nvidia-cuda-mps-control -d", needed=False)
+    if machine.nvidia.mps:
+        because = "MPS runs, though none can be started here: it is used, for one trust group"
+        return Mechanism(name, shares, Guarantee.CAP, because, needed=False)
+    because = "nvidia-cuda-mps-control is not found: programs on a GPU take turns on all of its SMs"
+    return Mechanism(name, shares, Guarantee.NONE, because, GET_CONTROL, needed=False)

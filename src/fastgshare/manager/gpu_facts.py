@@ -84,8 +84,28 @@ def _green(driver: ctypes.CDLL, device: ctypes.c_int) -> dict[str, object]:
     return {"least_sms": resource.least_sms, "sm_step": resource.sm_step}
 
 
+def _divided() -> dict[str, bool]:
+    """By UUID, whether a GPU is divided by MIG; empty where NVML cannot say."""
+    found: dict[str, bool] = {}
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        count = ctypes.c_uint()
+        _call(nvml, "nvmlInit_v2")
+        _call(nvml, "nvmlDeviceGetCount_v2", ctypes.byref(count))
+        for index in range(count.value):
+            gpu, uuid = ctypes.c_void_p(), ctypes.create_string_buffer(96)
+            now, later = ctypes.c_uint(), ctypes.c_uint()
+            _call(nvml, "nvmlDeviceGetHandleByIndex_v2", index, ctypes.byref(gpu))
+            _call(nvml, "nvmlDeviceGetUUID", gpu, uuid, len(uuid))
+            if nvml.nvmlDeviceGetMigMode(gpu, ctypes.byref(now), ctypes.byref(later)) == 0:
+                found[uuid.value.decode()] = now.value == 1
+    except (OSError, AttributeError):
+        pass  # what it has said before that counts
+    return found
+
+
 def main() -> None:
-    """One document: ``gpus`` and ``cuda_version`` (13010 for 13.1), or why there is no GPU as ``problem``."""
+    """One document: ``gpus``, ``cuda_version`` (13010 for 13.1) and ``mig``, or why there is no GPU as ``problem``."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
         version, count = ctypes.c_int(), ctypes.c_int()
@@ -97,7 +117,7 @@ def main() -> None:
         document: dict[str, object] = {"gpus": found, "cuda_version": version.value, "problem": problem}
     except (OSError, AttributeError) as error:
         document = {"gpus": [], "cuda_version": 0, "problem": str(error)}
-    print(json.dumps(document))
+    print(json.dumps(document | {"mig": _divided()}))
 
 
 if __name__ == "__main__":

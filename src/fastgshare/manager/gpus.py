@@ -47,7 +47,8 @@ class Green:
 class Gpu:
     """A GPU. index: as CUDA counts those that a program may see. uuid: ``GPU-`` and 36 characters, ``MIG-`` for a part.
 
-    capability: major and minor. cuda_version: the newest that its driver knows, 13010 for 13.1.
+    capability: major and minor. cuda_version: the newest that its driver knows, 13010 for 13.1. mig: whether MIG is on;
+    None where nobody says.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Gpu:
     capability: tuple[int, int]
     cuda_version: int
     green: Green
+    mig: bool | None = None
 
 
 class NoGpu(FastGShareError):
@@ -80,12 +82,13 @@ def find_gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
         document = json.loads(found.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise NoGpu(f"the CUDA driver does not answer ({error})") from error
-    if document["problem"]:
-        raise NoGpu(f"no GPU was found ({document['problem']})")
-    return tuple(_gpu(fields, int(document["cuda_version"])) for fields in document["gpus"])
+    if problem := document["problem"]:
+        mig = "; MIG is on, and no part of the GPU is given" if any(document["mig"].values()) else ""
+        raise NoGpu(f"no GPU was found ({problem}{mig})")
+    return tuple(_gpu(fields, int(document["cuda_version"]), document["mig"]) for fields in document["gpus"])
 
 
-def _gpu(fields: Mapping[str, Any], cuda_version: int) -> Gpu:
+def _gpu(fields: Mapping[str, Any], cuda_version: int, mig: Mapping[str, bool]) -> Gpu:
     major, minor = fields["capability"]
     return Gpu(
         *(fields["index"], fields["uuid"], fields["name"], fields["sm_count"], fields["mem_bytes"]),
@@ -93,6 +96,7 @@ def _gpu(fields: Mapping[str, Any], cuda_version: int) -> Gpu:
         capability=(major, minor),
         cuda_version=cuda_version,
         green=_green(fields["green"], major),
+        mig=True if fields["uuid"].startswith("MIG-") else mig.get(fields["uuid"]),
     )
 
 

@@ -21,6 +21,7 @@ from fastgshare.manager.mps_shell import MpsShell, in_a_line
 START_S: Final = 10.0
 """How long a control daemon, or a server, may take to be ready: a server makes a context on the device."""
 RECOVER_S: Final = 4.5
+_LISTEN_S: Final = 1.0
 _SELF_HEALING_S: Final = 1.5
 _SHUTDOWN_S: Final = 1.0
 _NEW_SERVER_S: Final = 2.0
@@ -52,6 +53,8 @@ class MpsControl:
         self._stays = stays
         self._lock = threading.RLock()
         self._child: Child | None = None
+        self._servers: set[int] = set()
+        """Those that took processes when they were started, or had recovered."""
         told = {"CUDA_VISIBLE_DEVICES": device_id} if device_id else {}
         self.shell: Final = MpsShell(program, without_share(env) | self.environment() | told)
 
@@ -72,7 +75,15 @@ class MpsControl:
 
     def problem(self) -> str:
         """Why no process can come in, or those that are in cannot go on; "" if all is well."""
-        return self.shell.problem() if self.pid else "the MPS control daemon has ended"
+        if not self.pid:
+            return "the MPS control daemon has ended"
+        try:
+            servers = self.shell.servers()
+            if gone := self._servers - set(servers):
+                return f"MPS server {min(gone)} has ended"
+            return self.shell.illness(servers)
+        except PartitionerUnavailable as error:
+            return str(error)
 
     # --- coming and going --------------------------------------------------------------------------------------------
 
@@ -96,8 +107,9 @@ class MpsControl:
 
     def _is_sound(self) -> bool:
         """Whether a control daemon runs and answers: ours, or one that stays."""
-        if not self.pid or (self._child is None and not self._stays):
-            return False
+        return bool(self.pid) and (self._child is not None or self._stays) and self._answers()
+
+    def _answers(self) -> bool:
         try:
             self.shell.servers()
         except PartitionerUnavailable:
@@ -115,6 +127,7 @@ class MpsControl:
         """End whatever belongs to the pipe directory: of ours, and of an owner that was killed."""
         end_all(left_behind(self.pipes))
         self._child = None
+        self._servers = set()
 
     def _start_control(self) -> None:
         self._end()
@@ -129,6 +142,8 @@ class MpsControl:
         self._child = child
         if wait_until(lambda: child.has_ended() or (self.pipes / "control").exists(), START_S):
             if not child.has_ended():
+                # Its socket is there before it listens.
+                wait_until(lambda: child.has_ended() or self._answers(), _LISTEN_S)
                 return
             problem = "ended at once"
         else:
@@ -141,11 +156,13 @@ class MpsControl:
         """Have a server that takes processes, within that time."""
         deadline = time.monotonic() + within_s
         if not self.shell.servers():
+            self._servers = set()
             self.shell.ask(f"start_server -uid {os.getuid()}", within_s)
-        while (problem := self.problem()) or not self.shell.servers():
+        while (problem := self.problem()) or not (servers := self.shell.servers()):
             if time.monotonic() >= deadline:
                 raise PartitionerUnavailable(f"{problem or 'no MPS server starts'}{self._last_words()}")
             time.sleep(_POLL_S)
+        self._servers = set(servers)
 
     def _last_words(self) -> str:
         """The end of what its programs have written, to be appended to a problem; "" for nothing."""
@@ -172,11 +189,14 @@ class MpsControl:
 
     def _gets_well(self) -> bool:
         """Whether its server takes processes again before long; one that has gone does not."""
-        return bool(self.shell.servers()) and wait_until(lambda: not self.problem(), _SELF_HEALING_S)
+        servers = set(self.shell.servers())
+        has_one = bool(servers) and self._servers <= servers
+        return has_one and wait_until(lambda: not self.problem(), _SELF_HEALING_S)
 
     def _has_new_server(self) -> bool:
         try:
             before = self.shell.servers()
+            self._servers = set()
             for server in before:
                 self.shell.ask(f"shutdown_server {server} -f", _SHUTDOWN_S)
             if wait_until(lambda: not set(before) & set(self.shell.servers()), _SHUTDOWN_S):

@@ -14,7 +14,7 @@ from fastgshare.domain.partitions import Partitioning
 from fastgshare.manager.environments import without_share
 from fastgshare.manager.mps import RECOVER_S, MpsControl
 from fastgshare.manager.mps_programs import PIPES, mps_runs, pipes_of, wait_until
-from fastgshare.manager.mps_shell import MpsShell, ServerState
+from fastgshare.manager.mps_shell import MpsShell
 
 POLL_S: Final = 0.5
 """How often a trust group's MPS is asked whether it is well."""
@@ -207,7 +207,7 @@ class RunningMpsPartitioner:
         if self._shell is None:
             return True
         try:
-            return all(self._shell.status(server) is ServerState.ACTIVE for server in self._shell.servers())
+            return not self._shell.illness(self._shell.servers())
         except PartitionerUnavailable:
             return True
 

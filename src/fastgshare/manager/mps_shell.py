@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -75,14 +75,11 @@ class MpsShell:
             return ServerState.GONE
         raise PartitionerUnavailable(f"MPS says of server {server}: {in_a_line(answer) or 'nothing'}")
 
-    def problem(self) -> str:
-        """Why its servers do not take processes, or do not work for them; "" if all is well."""
-        try:
-            for server in self.servers():
-                if (state := self.status(server)) is not ServerState.ACTIVE:
-                    return f"MPS server {server} is in state {state}"
-        except PartitionerUnavailable as error:
-            return str(error)
+    def illness(self, servers: Iterable[int]) -> str:
+        """Why servers do not take processes, or do not work for them; "" if all are well."""
+        for server in servers:
+            if (state := self.status(server)) is not ServerState.ACTIVE:
+                return f"MPS server {server} is in state {state}"
         return ""
 
     def _numbers(self, command: str) -> list[int]:

@@ -24,7 +24,7 @@ _STATIC_LEAST: Final = (8, 0)
 _HOPPER: Final = 9
 _ASK_ADMIN: Final = "who administers the machine can let programs in: nvidia-smi -c DEFAULT"
 _BUILD: Final = "install fastgshare again (pip install .)"
-_GET_CONTROL: Final = (
+GET_CONTROL: Final = (
     "install the package of the driver that has it (Debian, Ubuntu: nvidia-compute-utils-VERSION; Fedora, RHEL: "
     "nvidia-driver-cuda); into a container the NVIDIA Container Toolkit mounts it where the host has it, with "
     "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
@@ -57,8 +57,12 @@ class Situation:
         return self.running is not None and (self.mode is ComputeMode.EXCLUSIVE or self.program is None)
 
 
-def situation(device: Device, env: Mapping[str, str], *, thorough: bool = False) -> Situation:
-    """What there is for a device. thorough: ask a stand-in's driver too, which is known to have no compute mode."""
+def situation(device: Device, env: Mapping[str, str], *, gpu: Gpu | None = None, thorough: bool = False) -> Situation:
+    """What there is for a device.
+
+    gpu: what the driver says of it, where that is known. thorough: ask a stand-in's driver too, of which nothing
+    decides what can be chosen.
+    """
     if not device.takes_turns:
         return Situation(device, None, "only GPUs have it", None, None, "")
     program, missing = None, ""
@@ -66,8 +70,8 @@ def situation(device: Device, env: Mapping[str, str], *, thorough: bool = False)
         program = find_control(device, env)
     except NotFound as error:
         missing = str(error)
-    gpu, silence = None, ""
-    if device.kind is DeviceKind.GPU or thorough:
+    silence = ""
+    if gpu is None and (device.kind is DeviceKind.GPU or thorough):
         try:
             gpu = _find(device, env)
         except (NoGpu, NotFound) as error:
@@ -76,9 +80,9 @@ def situation(device: Device, env: Mapping[str, str], *, thorough: bool = False)
     return Situation(device, program, missing, pipes_of(env) if runs else None, gpu, silence)
 
 
-def partitionings(device: Device, env: Mapping[str, str]) -> tuple[Partitioning, ...]:
-    """All ways of dividing a device's SMs, the strongest first."""
-    found = situation(device, env, thorough=True)
+def partitionings(device: Device, env: Mapping[str, str], gpu: Gpu | None = None) -> tuple[Partitioning, ...]:
+    """All ways of dividing a device's SMs, the strongest first. gpu: what the driver says of it, where known."""
+    found = situation(device, env, gpu=gpu, thorough=True)
     if not device.takes_turns:
         return (none(found),)
     return (mps_static(found), green_contexts(found), mps(found), none(found))
@@ -163,7 +167,7 @@ def none(found: Situation) -> Partitioning:
 
 
 def _get_control(found: Situation) -> str:
-    return _BUILD if found.device.kind is DeviceKind.STANDIN else _GET_CONTROL
+    return _BUILD if found.device.kind is DeviceKind.STANDIN else GET_CONTROL
 
 
 def _prohibited(report: Partitioning) -> Partitioning:
