@@ -44,7 +44,7 @@ _SOCKET_PATH_BYTES: Final = 107
 
 def check_on(device: Device, function: Function) -> None:
     """`scheduler.layouts.Check`: whether a function can be held to its share on a device, and uses it."""
-    check_function(device, function, os.environ)
+    check_function(device, function)
 
 
 class CheckedPlatform:

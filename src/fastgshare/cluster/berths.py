@@ -42,10 +42,10 @@ class Berth:
         """Whether a fault of one process can break the work of the others of its trust group."""
         return self.partitioner is not None and self.partitioner.partitioning.name != "none"
 
-    def check(self, function: Function, env: Mapping[str, str]) -> None:
-        """Raise `InvalidValue` for what cannot be held to its share here."""
+    def check(self, function: Function) -> None:
+        """Raise `InvalidValue` for what cannot be held to its share, or not be computed, here."""
         if self.is_hooked:
-            check_function(self.device, function, env)
+            check_function(self.device, function)
 
     def environment(self, instance: Instance, env: Mapping[str, str]) -> dict[str, str]:
         """What an instance's process is told from the start. Raises `NotFound` without a hook to hold it."""

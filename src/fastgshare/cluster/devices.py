@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Final
 
 from fastgshare.cluster.cgroups import Cgroups
-from fastgshare.cluster.gpus import NoGpu, find_gpus, mps_runs
+from fastgshare.cluster.gpus import NoGpu, find_gpus
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.functions import Function
 from fastgshare.spec.devices import DeviceRequest
-from fastgshare.spec.problems import Problem
+from fastgshare.spec.frameworks import check_framework
 
 CPU: Final = "cpu"
 
@@ -57,17 +57,11 @@ def find_devices(requests: Sequence[DeviceRequest], env: Mapping[str, str]) -> t
     return tuple(found)
 
 
-def check_function(device: Device, function: Function, env: Mapping[str, str]) -> None:
-    """Raise `InvalidValue` for a function that cannot be held to its share on a device, or does not use it."""
+def check_function(device: Device, function: Function) -> None:
+    """Raise `InvalidValue` for a function that a device has no share for, or whose model nothing here can open."""
     device.check(function.share)
-    if device.kind not in (DeviceKind.GPU, DeviceKind.STANDIN):
-        return
     if function.model is not None:
-        allowed = f"none on device {device.id}: models compute on the CPU; give a handler that uses the device"
-        raise Problem(("model",), function.model, allowed)
-    if device.kind is DeviceKind.GPU and function.share.sm_partition < 100 and not mps_runs(env):
-        allowed = f"100 on device {device.id} while no MPS control daemon runs (nvidia-cuda-mps-control -d)"
-        raise Problem(("share", "sm"), function.share.sm_partition, allowed)
+        check_framework(function.model, device.kind, f"device {device.id}")
 
 
 def cpu_device(cgroups: Cgroups | None = None) -> Device:

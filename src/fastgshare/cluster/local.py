@@ -212,7 +212,7 @@ class LocalCluster:
         berth = self._open_berth(instance)
         try:
             # It may have been deployed when the platform had other devices.
-            berth.check(instance.function, os.environ)
+            berth.check(instance.function)
             async with asyncio.timeout(self._start_timeout_s):
                 await self._quarantine.entry(berth, instance.function.trust_group)
         except TimeoutError:
