@@ -28,7 +28,8 @@ bool touches_work(std::string_view name) {
 
 CUresult broken_for(const char* name) {
   if (mode != Mode::kReady) return CUDA_SUCCESS;
-  if (mps_is_lost(now_ns())) return touches_work(name) ? CUDA_ERROR_MPS_RPC_FAILURE : CUDA_SUCCESS;
+  if (CUresult gone = end_of_mps(now_ns()); gone != CUDA_SUCCESS)
+    return touches_work(name) ? gone : CUDA_SUCCESS;
   for (const Member* member : members()) {
     uint32_t fault = st_fault_of(device(), member->process, now_ns());
     if (fault == 0) continue;

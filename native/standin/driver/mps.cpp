@@ -20,7 +20,8 @@ CUresult enter_mps(bool real) {
   int refused = standin::mps::connect(&connection);
   if (refused != 0) return static_cast<CUresult>(refused);
   served = connection.there;
-  one = {connection.there, false, connection.group, static_cast<uint32_t>(connection.sm_percent_millis)};
+  one = {connection.there, false, connection.group, static_cast<uint32_t>(connection.sm_percent_millis),
+         connection.pinned_bytes};
   if (!served) one.group = uint64_t{1} << 62 | static_cast<uint64_t>(getpid());
   return CUDA_SUCCESS;
 }
@@ -31,6 +32,8 @@ void tell_mps_of_fault() {
   standin::mps::report_fault();
 }
 
-bool mps_is_lost(uint64_t now_ns) { return served && standin::mps::is_lost(now_ns); }
+CUresult end_of_mps(uint64_t now_ns) {
+  return served ? static_cast<CUresult>(standin::mps::end_of_service(now_ns)) : CUDA_SUCCESS;
+}
 
 }  // namespace standin::driver

@@ -12,13 +12,14 @@ struct Mps {
   bool assumed = true;           // nobody was asked: one server serves all
   uint64_t group = 1;            // of processes on the timeline
   uint32_t sm_millipercent = 0;  // that the server lets it have at most; 0: it says nothing
+  uint64_t mem_bytes = 0;        // of the device's memory, likewise
 };
 
 const Mps& mps();
 // Asks the control daemon, if MPS is real here; else one server is assumed to serve all. CUDA_SUCCESS, or why
 // this process is not let in.
 CUresult enter_mps(bool real);
-void tell_mps_of_fault();           // once
-bool mps_is_lost(uint64_t now_ns);  // the server that let this process in has ended
+void tell_mps_of_fault();              // once
+CUresult end_of_mps(uint64_t now_ns);  // why this process is served no more; CUDA_SUCCESS: it is
 
 }  // namespace standin::driver

@@ -3,6 +3,7 @@
 
 #include "arena.h"
 #include "memory.h"
+#include "mps.h"
 
 namespace standin::driver {
 namespace {
@@ -38,6 +39,13 @@ CUresult take_from(Arena* from, uint64_t size, Origin origin, CUcontext context,
   if (base == 0) return CUDA_ERROR_OUT_OF_MEMORY;
   *out = add_range({.origin = origin, .base = base, .size = size, .charged = charged, .context = context});
   return CUDA_SUCCESS;
+}
+
+bool mps_allows(int process, uint64_t bytes) {
+  st_usage usage;
+  uint64_t limit = mps().mem_bytes;
+  if (limit == 0 || st_usage_of(device(), process, &usage, now_ns()) != 0) return true;
+  return bytes <= limit && usage.mem_bytes <= limit - bytes;
 }
 
 }  // namespace
@@ -82,10 +90,11 @@ bool on_device(uint64_t address) {
 bool charge(uint64_t bytes) {
   int process = members().empty() ? -1 : members().front()->process;
   if (process < 0 || bytes > INT64_MAX) return false;
-  if (st_charge(device(), process, static_cast<int64_t>(bytes)) == 0) return true;
+  if (mps_allows(process, bytes) && st_charge(device(), process, static_cast<int64_t>(bytes)) == 0)
+    return true;
   st_reap(device(), now_ns());
   trim_pools_to_zero();
-  return st_charge(device(), process, static_cast<int64_t>(bytes)) == 0;
+  return mps_allows(process, bytes) && st_charge(device(), process, static_cast<int64_t>(bytes)) == 0;
 }
 
 void discharge(uint64_t bytes) {
