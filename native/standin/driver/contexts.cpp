@@ -141,6 +141,11 @@ const std::set<CUcontext>& contexts() { return all().live; }
 
 bool is_context(CUcontext context) { return all().live.contains(context); }
 
+bool related(CUcontext one, CUcontext other) {
+  auto of_primary = [](CUcontext context) { return context->primary || context->green != nullptr; };
+  return one == other || (of_primary(one) && of_primary(other));
+}
+
 CUresult current(CUcontext* out) {
   if (stack.empty() || stack.back() == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
   *out = stack.back();

@@ -18,7 +18,7 @@ struct CUctx_st {
   standin::driver::Member* member = nullptr;
   bool own_member = false;
   CUgreenCtx green = nullptr;  // that it is the context of
-  unsigned int sms = 0;  // that it may use
+  unsigned int sms = 0;        // that it may use
   CUstream legacy = nullptr;
   std::map<uint64_t, CUstream> of_thread;         // default streams of threads
   std::set<CUstream> streams;                     // created ones
@@ -38,6 +38,8 @@ uint32_t visible_sms();
 // The context of this thread; CUDA_ERROR_INVALID_CONTEXT without one, ..._IS_DESTROYED if it is no more.
 CUresult current(CUcontext* out);
 bool is_context(CUcontext context);
+// Whether they are the same, or both of the device's primary context, as green ones are.
+bool related(CUcontext one, CUcontext other);
 // The process takes part in the device even if it has no context yet.
 CUresult join_shared();
 // One with SMs of its own, which no thread has yet; and its end.

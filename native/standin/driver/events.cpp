@@ -68,7 +68,7 @@ CUresult event_record_with_flags(CUevent hEvent, CUstream hStream, unsigned int 
   if (flags > CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
   CUstream stream;
   TRY(find_working_stream(hStream, &stream));
-  if (stream->context != hEvent->context) return CUDA_ERROR_INVALID_HANDLE;
+  if (!related(stream->context, hEvent->context)) return CUDA_ERROR_INVALID_HANDLE;
   if (stream->capture != nullptr) return record_captured(stream, hEvent, flags);
   if (flags == CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
   return perform_record(stream, hEvent);
@@ -123,7 +123,7 @@ CUresult stream_wait_event(CUstream hStream, CUevent hEvent, unsigned int Flags)
 
 CUresult ctx_record_event(CUcontext hCtx, CUevent hEvent) {
   if (!is_context(hCtx)) return CUDA_ERROR_INVALID_CONTEXT;
-  if (!alive(hEvent) || hEvent->context != hCtx) return CUDA_ERROR_INVALID_HANDLE;
+  if (!alive(hEvent) || !related(hEvent->context, hCtx)) return CUDA_ERROR_INVALID_HANDLE;
   TRY(none_captured(hCtx));
   for (CUstream stream : hCtx->streams)
     if (!blocking(stream)) follow(hCtx->legacy->queue, {stream->queue, stream->last});

@@ -137,12 +137,12 @@ CUresult green_ctx_stream_create(CUstream* phStream, CUgreenCtx greenCtx, unsign
 
 CUresult green_ctx_record_event(CUgreenCtx hCtx, CUevent hEvent) {
   if (!is_green(hCtx)) return CUDA_ERROR_INVALID_CONTEXT;
-  return event_record(hEvent, hCtx->context->legacy);
+  return ctx_record_event(hCtx->context, hEvent);
 }
 
 CUresult green_ctx_wait_event(CUgreenCtx hCtx, CUevent hEvent) {
   if (!is_green(hCtx)) return CUDA_ERROR_INVALID_CONTEXT;
-  return stream_wait_event(hCtx->context->legacy, hEvent, 0);
+  return ctx_wait_event(hCtx->context, hEvent);
 }
 
 CUresult stream_get_green_ctx(CUstream hStream, CUgreenCtx* phCtx) {
