@@ -14,13 +14,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 from fastgshare.cluster.berths import Berth
+from fastgshare.cluster.faults import FAILURE, Faults, doubt, is_its_own
 from fastgshare.cluster.links import Link
 from fastgshare.cluster.lives import Life
 from fastgshare.cluster.logs import LogBook
-from fastgshare.cluster.members import GRACE_S, UNKNOWN_ERROR, Member
+from fastgshare.cluster.members import GRACE_S, Member
 from fastgshare.cluster.ports import Daemon, Partitioner
 from fastgshare.cluster.processes import RUNTIME, describe_exit, start_instance
-from fastgshare.cluster.quarantines import Quarantine
 from fastgshare.dispatch.frames import Hello
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import FastGShareError, InstanceFailed, InstanceLost, InvalidValue, NotFound
@@ -29,13 +29,9 @@ from fastgshare.domain.logs import LogLine
 from fastgshare.domain.rects import Placement
 from fastgshare.domain.requests import Reply, Request
 from fastgshare.domain.shares import Share
-from fastgshare.manager.conduct import FAULT
 from fastgshare.spec import functions
 
 _OUTPUT_S: Final = 0.2
-_FAILURE: Final = 500
-_FAULT_S: Final = 0.1
-"""How long a fault on a device may take to be noticed, after the handler that has seen it."""
 _SM_TOLERANCE: Final = 1e-6
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -84,14 +80,14 @@ class LocalCluster:
         self._listeners: list[Callable[[InstanceStatus], None]] = []
         self._device_listeners: list[Callable[[str, str, str], None]] = []
         self._tasks = asyncio.TaskGroup()
-        self._quarantine = Quarantine(self._tasks)
+        self._faults = Faults(self._members, self._tasks)
         self._closing = False
 
     async def __aenter__(self) -> LocalCluster:
         await self._tasks.__aenter__()
         for berth in self._berths.values():
             if berth.partitioner is not None:
-                berth.partitioner.watch(partial(self._fail_group, berth))
+                berth.partitioner.watch(partial(self._faults.fail, berth))
         return self
 
     async def __aexit__(
@@ -203,8 +199,8 @@ class LocalCluster:
         replies = member.link.submit(batch)
         self._watch_for_hang(member, batch, replies)
         found = await asyncio.shield(replies)
-        if member.berth.is_hooked and any(reply.status >= _FAILURE for reply in found):
-            await _doubt(member)
+        if member.berth.is_hooked and any(reply.status >= FAILURE for reply in found):
+            await doubt(member)
         return found
 
     async def _admission(self, instance: Instance) -> Berth:
@@ -214,7 +210,7 @@ class LocalCluster:
             # It may have been deployed when the platform had other devices.
             berth.check(instance.function)
             async with asyncio.timeout(self._start_timeout_s):
-                await self._quarantine.entry(berth, instance.function.trust_group)
+                await self._faults.entry(berth, instance.function.trust_group)
         except TimeoutError:
             problem = f"its trust group could not start within {self._start_timeout_s:g} s"
             raise InstanceFailed(instance.id, problem) from None
@@ -248,17 +244,6 @@ class LocalCluster:
 
     def _on(self, berth: Berth) -> list[Member]:
         return [member for member in self._members.values() if member.berth is berth]
-
-    def _fail_group(self, berth: Berth, group: str, reason: str, *, may_be_lost: bool = False) -> None:
-        """The work of a trust group on a device has failed: end all of it, and recover."""
-        if berth.closed or self._closing or self._quarantine.holds(berth, group):
-            return
-        members = [member for member in self._members.values() if member.is_of(berth, group)]
-        suspects = [member for member in members if member.is_suspect] or members
-        for member in members:
-            verdict = f"the work of trust group {group} on device {berth.device.id} has failed: {reason}"
-            member.condemn(verdict, blameless=member not in suspects)
-        self._quarantine.begin(berth, group, [member.ended for member in members], may_be_lost=may_be_lost)
 
     async def _spawn(self, instance: Instance, berth: Berth) -> Member:
         name = instance.function.name
@@ -345,27 +330,10 @@ class LocalCluster:
         await asyncio.wait((member.link.lost,), timeout=_OUTPUT_S)
         await member.process.last_output(_OUTPUT_S)
         if self._daemon is not None and status == -signal.SIGKILL and (member.berth.is_hooked or not member.verdict):
-            await self._ask_why(member, self._daemon)
+            with contextlib.suppress(FastGShareError):
+                verdict = await self._faults.ask(member, self._daemon)
+                member.verdict = member.verdict or (verdict and f"the node daemon ended it: {verdict}")
         await self._forget(member, self._last_words(member, status))
-
-    async def _ask_why(self, member: Member, daemon: Daemon) -> None:
-        """Whether the daemon ended it, and for what; a fault may be that of its whole trust group."""
-        with contextlib.suppress(FastGShareError):
-            verdict = await daemon.verdict(member.instance.id)
-            member.fault = _fault_in(verdict)
-            member.blameless = member.blameless and not member.has_faulted_itself
-            if member.fault and not member.verdict:
-                self._spread(member, verdict)
-            if verdict and not member.verdict:
-                member.verdict = f"the node daemon ended it: {verdict}"
-
-    def _spread(self, member: Member, verdict: str) -> None:
-        """One has failed by a fault: with whom it shares that, and how the device is, is another question."""
-        berth, group = member.berth, member.instance.function.trust_group
-        if member.fault == UNKNOWN_ERROR:
-            self._fail_group(berth, group, verdict, may_be_lost=True)
-        if berth.partitioner is not None and berth.spreads_faults:
-            berth.partitioner.fail(group, verdict)
 
     async def _forget(self, member: Member, reason: str) -> None:
         life = member.life
@@ -375,8 +343,8 @@ class LocalCluster:
             life.go(InstanceState.GONE)
         else:
             life.go(InstanceState.FAILED, reason=reason, blameless=member.blameless)
-        if member.has_faulted_itself:
-            member.link.answer_first(_FAILURE, f"the work on the device failed: {reason}")
+        if is_its_own(member):
+            member.link.answer_first(FAILURE, f"the work on the device failed: {reason}")
         member.link.give_up(reason)
         if self._daemon is not None:
             with contextlib.suppress(FastGShareError):
@@ -406,22 +374,8 @@ class LocalCluster:
     async def _end_all(self) -> None:
         """End all instances without waiting for their work."""
         self._closing = True
-        self._quarantine.close()
+        self._faults.close()
         await asyncio.gather(*(self.stop(id, drain_s=0.0) for id in list(self._members)))
-
-
-def _fault_in(verdict: str) -> int:
-    """The driver's error in a daemon's verdict on a fault; 0 if it is on something else."""
-    number = verdict.partition(FAULT)[2].split()
-    return int(number[0]) if number and number[0].isdecimal() else 0
-
-
-async def _doubt(member: Member) -> None:
-    """Raise `InstanceLost` if a failure that a handler has answered with is that of others, of whom it suffers."""
-    if await member.ends_within(_FAULT_S):
-        await member.ended.wait()
-        if not member.has_faulted_itself:
-            raise InstanceLost(member.instance.id, member.life.status.reason or "it has ended")
 
 
 def _check_resize(instance: Instance, share: Share, placement: Placement) -> None:

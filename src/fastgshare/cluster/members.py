@@ -17,11 +17,6 @@ GRACE_S: Final = 2.0
 _SUSPECT_S: Final = 2.0
 """Longer than it takes until a fault is noticed: who had nothing to do for so long has no part in it."""
 
-UNKNOWN_ERROR: Final = 999
-"""Of the driver: among others for whatever is asked of a device that is gone."""
-_ERRORS_BY_OTHERS: Final = {719, 805, 806, 810, UNKNOWN_ERROR}
-"""What the driver says of work that failed with another's, or with the MPS server or the device."""
-
 
 @dataclass(slots=True, eq=False)
 class Member:
@@ -49,11 +44,6 @@ class Member:
     def is_suspect(self) -> bool:
         """Whether a fault that was noticed just now can be its own: it starts, or has had work just before."""
         return self.life.state is InstanceState.STARTING or self.link.idle_s <= _SUSPECT_S
-
-    @property
-    def has_faulted_itself(self) -> bool:
-        """Whether its own work has failed, as far as the driver's error tells."""
-        return self.fault != 0 and self.fault not in _ERRORS_BY_OTHERS
 
     def is_of(self, berth: Berth, group: str) -> bool:
         """Whether it shares a fault with the others of that trust group on that device."""
