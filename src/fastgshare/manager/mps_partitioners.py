@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from fastgshare.domain.errors import PartitionerUnavailable
 from fastgshare.domain.partitions import Partitioning
 from fastgshare.manager.environments import without_share
 from fastgshare.manager.mps import RECOVER_S, MpsControl
-from fastgshare.manager.mps_programs import PIPES, mps_runs, pipes_of, wait_until
+from fastgshare.manager.mps_programs import PIPES, left_behind, mps_runs, pipes_of, wait_until
 from fastgshare.manager.mps_shell import MpsShell
 
 POLL_S: Final = 0.5
@@ -27,6 +28,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._failed: set[str] = set()
+        self._eras: Counter[str] = Counter()
         self._listeners: list[Listener] = []
 
     def __contains__(self, group: str) -> bool:
@@ -45,7 +47,12 @@ class Failures:
 
     def forgive(self, group: str) -> None:
         """A group has recovered."""
+        self._eras[group] += 1
         self._failed.discard(group)
+
+    def era(self, group: str) -> int:
+        """Another one after every recovery: what was seen before says nothing of what is."""
+        return self._eras[group]
 
 
 class MpsPartitioner:
@@ -102,8 +109,12 @@ class MpsPartitioner:
 
     async def open(self, group: str) -> None:
         """Have the group's MPS run, and watch it. Raises `PartitionerUnavailable`."""
-        if self.lone and self._opened - {group}:
-            raise PartitionerUnavailable(_alone(self._device, group, self._opened - {group}, self._partitioning))
+        if self.lone and (others := await asyncio.to_thread(self._others, group)):
+            raise PartitionerUnavailable(_alone(self._device, group, others, self._partitioning))
+        if group in self._watchers and (problem := await asyncio.to_thread(self.control(group).problem)):
+            # Not started anew while processes of it may be there: they would be of another server than those to come.
+            self._failures.add(group, problem)
+            raise PartitionerUnavailable(f"trust group {group} on device {self._device.id} has failed: {problem}")
         self._opened.add(group)
         await asyncio.to_thread(self.control(group).start)
         if group not in self._watchers and not self._stays:
@@ -141,11 +152,23 @@ class MpsPartitioner:
         """End all groups' control daemons and servers; what stays, of whoever started it."""
         await asyncio.gather(*map(self.close, tuple(self._controls)))
 
+    def _others(self, group: str) -> set[str]:
+        """Groups beside this one that are on the device; those that others have opened, by their directories."""
+        if others := self._opened - {group}:
+            return others
+        mine = self.control(group).pipes
+        found = self._directory.iterdir() if self._directory.is_dir() else ()
+        return {f"that of {path}" for path in found if path != mine and left_behind(path)}
+
     async def _look_after(self, group: str) -> None:
         control = self.control(group)
         while True:
             await asyncio.sleep(POLL_S)
-            if group not in self._failures and (problem := await asyncio.to_thread(control.problem)):
+            if group in self._failures:
+                continue
+            era = self._failures.era(group)
+            problem = await asyncio.to_thread(control.problem)
+            if problem and era == self._failures.era(group):
                 self._failures.add(group, problem)
 
 
