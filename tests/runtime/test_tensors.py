@@ -16,7 +16,7 @@ from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.requests import Request
 from fastgshare.runtime.bursts import Bursts
 from fastgshare.runtime.handlers import BadRequest
-from fastgshare.runtime.models import Model
+from fastgshare.runtime.models import DeviceFailed, Model
 from fastgshare.runtime.onnx_backend import OnnxBackend
 from fastgshare.runtime.tensors import TensorHandler
 from fastgshare.runtime.turns import Turn
@@ -170,3 +170,13 @@ def test_sizes_that_do_not_go_together_are_the_senders_fault(tmp_path: Path) -> 
     error = ask(serve(path), {"inputs": rows})
     assert isinstance(error, BadRequest)
     assert "the model refuses these inputs" in str(error)
+
+
+def test_a_device_that_fails_is_not_the_senders_fault(doubling: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise DeviceFailed("an illegal address")
+
+    handler = serve(doubling)
+    monkeypatch.setattr("fastgshare.runtime.onnx_backend.OnnxSession.run", fail)
+    with pytest.raises(DeviceFailed):
+        ask(handler, {"inputs": [tensor([1, 3], [1, 2, 3])]})

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from fastgshare.domain.devices import DeviceKind
+from fastgshare.domain.errors import InvalidValue
+from fastgshare.spec import frameworks
+from fastgshare.spec.frameworks import CUDA_PROVIDER, EXPORTED, ONNX, SCRIPTED, Format, check_framework, format_of
+
+
+@pytest.mark.parametrize(
+    ("model", "form"),
+    [
+        ("/models/net.onnx", ONNX),
+        ("package.inner:models/net.v2.onnx", ONNX),
+        ("NET.ONNX", ONNX),
+        ("/models/net.pt2", EXPORTED),
+        ("/models/net.pt", SCRIPTED),
+    ],
+)
+def test_the_end_of_a_name_says_what_opens_a_model(model: str, form: Format) -> None:
+    assert format_of(model) is form
+
+
+@pytest.mark.parametrize("model", ["/models/net", "/models.onnx/net", "package:net.safetensors", "/models/net.pth"])
+def test_what_nothing_opens_is_refused_with_all_that_something_does(model: str) -> None:
+    with pytest.raises(InvalidValue) as raised:
+        format_of(model)
+    listed = ".onnx (ONNX model), .pt2 (program of torch.export), .pt (TorchScript model)"
+    assert str(raised.value) == f"model: {model!r} is not allowed; allowed: a file whose name ends in one of {listed}"
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, folder: Path | None) -> None:
+    """Every framework lies in that folder, or is nowhere."""
+    spec = None if folder is None else ModuleSpec("framework", None, is_package=True)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec.submodule_search_locations.append(str(folder))
+    monkeypatch.setattr(frameworks, "find_spec", lambda name: spec)
+
+
+@pytest.mark.parametrize("kind", [DeviceKind.CPU, DeviceKind.GPU, DeviceKind.STANDIN])
+def test_a_missing_framework_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch, kind: DeviceKind) -> None:
+    installed(monkeypatch, None)
+    with pytest.raises(InvalidValue) as raised:
+        check_framework("net.pt2", kind, "device X")
+    assert str(raised.value).endswith("allowed: .pt2 where torch is installed; install it: pip install torch")
+
+
+def test_onnx_on_a_gpu_needs_the_cuda_provider(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installed(monkeypatch, tmp_path)
+    with pytest.raises(InvalidValue) as raised:
+        check_framework("net.onnx", DeviceKind.GPU, "device GPU-1")
+    advice = "install onnxruntime-gpu (in place of onnxruntime), or export the model for torch (.pt2)"
+    assert str(raised.value).endswith(f".onnx on device GPU-1 where onnxruntime-gpu is installed; {advice}")
+    assert check_framework("net.onnx", DeviceKind.STANDIN, "device standin") is ONNX
+    (tmp_path / CUDA_PROVIDER).parent.mkdir()
+    (tmp_path / CUDA_PROVIDER).touch()
+    assert check_framework("net.onnx", DeviceKind.GPU, "device GPU-1") is ONNX
+
+
+def test_a_framework_that_says_nothing_of_where_it_is_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ValueError("__spec__ is None")
+
+    monkeypatch.setattr(frameworks, "find_spec", broken)
+    with pytest.raises(InvalidValue, match="where torch is installed"):
+        check_framework("net.pt", DeviceKind.CPU, "device cpu")
