@@ -469,6 +469,7 @@ class Divider:
         self.told: list[tuple[str, str]] = []
         self.ends = asyncio.Event()
         self.broken = False
+        self.ill = ""
         self._listeners: list[Callable[[str, str], None]] = []
 
     async def start(self) -> None:
@@ -476,6 +477,9 @@ class Divider:
 
     async def open(self, group: str) -> None:
         self.told.append(("open", group))
+        if self.ill:
+            self.fail(group, self.ill)
+            raise PartitionerUnavailable(self.ill)
 
     def environment(self, group: str, base: Mapping[str, str]) -> dict[str, str]:
         return {**base, "GROUP": group}
@@ -490,6 +494,7 @@ class Divider:
     async def recover(self, group: str) -> None:
         self.told.append(("recover", group))
         await self.ends.wait()
+        self.ill = ""
         if self.broken:
             raise PartitionerUnavailable("the server does not answer")
 
@@ -703,3 +708,13 @@ async def test_what_a_lost_device_may_answer_with_is_waited_for(is_lost: bool, m
                 await successor
         else:
             await successor
+
+
+async def test_a_group_that_is_found_to_have_failed_when_one_starts_is_waited_for() -> None:
+    async with two_devices() as (watched, divider):
+        await watched.cluster.start(member("a-1"))
+        divider.ill = "the server has gone"
+        divider.ends.set()
+        await watched.cluster.start(member("a-2"))
+        assert (await watched.until(S.FAILED, "a-1")).reason.startswith("the work of trust group default on device cpu")
+        assert ids(watched) == {"a-2"}

@@ -44,12 +44,18 @@ class Quarantine:
         if key in self._failed:
             self._failed.discard(key)
             self.begin(berth, group, ())  # what did not recover then may now
-        while (recovery := self._under_way.get(key)) is not None:
-            await asyncio.wait([recovery])
-        if key in self._failed:
-            raise PartitionerUnavailable(f"trust group {group} on device {berth.device.id} has not recovered")
-        if berth.partitioner is not None:
-            await berth.partitioner.open(group)
+        while True:
+            while (recovery := self._under_way.get(key)) is not None:
+                await asyncio.wait([recovery])
+            if key in self._failed:
+                raise PartitionerUnavailable(f"trust group {group} on device {berth.device.id} has not recovered")
+            try:
+                if berth.partitioner is not None:
+                    await berth.partitioner.open(group)
+                return
+            except PartitionerUnavailable:
+                if key not in self._under_way:  # else it was found to have failed just now
+                    raise
 
     def close(self) -> None:
         """Give up what is under way."""
