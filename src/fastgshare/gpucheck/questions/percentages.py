@@ -17,8 +17,8 @@ from fastgshare.gpucheck.questions.answers import Answer, ranges
 from fastgshare.gpucheck.questions.places import PlacesFailed, mps, say
 
 QUESTION: Final = "What is the real grid of the MPS percentage?"
-LIMIT_S: Final = 20.0
-_NO_MORE_AFTER_S: Final = 13.0
+LIMIT_S: Final = 18.0
+_NO_MORE_AFTER_S: Final = 11.0
 """Then no more processes are started, so that those that are there can end, and their server."""
 _PERCENTAGE: Final = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 _MOST: Final = 16

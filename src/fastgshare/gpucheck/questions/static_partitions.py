@@ -19,7 +19,7 @@ from fastgshare.manager.mps_programs import LOGS, PIPES, Child, end_all, find_co
 from fastgshare.manager.mps_shell import MpsShell, in_a_line
 
 QUESTION: Final = "Does an MPS static partition change while instances run?"
-LIMIT_S: Final = 15.0
+LIMIT_S: Final = 10.0
 _WAYS: Final = (("-f", "-S"), ("-d", "-S"), ("-S",))
 """In the foreground it ends with us; where that does not go with -S, in the background, or as it likes."""
 _START_S: Final = 3.0
@@ -67,6 +67,8 @@ async def answer(bench: Bench) -> Answer:
             found = await _try(bench, shell, log)
     except Refused as refusal:
         return Answer(QUESTION, f"there are none to change: {refusal}.", {"refusals": refusal.said})
+    except PlacesFailed as error:
+        found = f"no process can be in a partition: {error}"
     return Answer(QUESTION, f"{found}.", {"steps": log.rows})
 
 
