@@ -68,7 +68,7 @@ class Backend(Protocol):
     def open(self, path: Path, *, threads: int, spin: bool) -> Session:
         """Load a model. spin: whether idle threads wait busily for the next piece of work within a run.
 
-        Raises `ValueError` with one sentence if the file is no model, `MemoryError` if it does not fit.
+        Raises `ValueError` with one sentence if the file is no model, `MemoryError` if it does not fit, `DeviceFailed`.
         """
 
 

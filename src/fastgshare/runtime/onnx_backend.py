@@ -50,7 +50,7 @@ class OnnxBackend:
             # Without fallbacks: what the GPU cannot do shall be said, not done by the CPU in silence.
             session = ort.InferenceSession(str(path), _options(threads, spin), providers=providers, enable_fallback=0)
         except Exception as error:  # ORT's exceptions have no common base of their own
-            _raise_out_of_memory(error)
+            _raise_if_of_device(error)
             raise ValueError(_first_line(error)) from error
         if self._on_gpu and CUDA not in session.get_providers():
             raise ValueError(
@@ -78,9 +78,7 @@ class OnnxSession:
         try:
             arrays: list[Array] = self._session.run(outputs, inputs)
         except Exception as error:
-            _raise_out_of_memory(error)
-            if any(words in str(error) for words in _DEVICE_FAILURES):
-                raise DeviceFailed(_first_line(error)) from error
+            _raise_if_of_device(error)
             raise
         return arrays
 
@@ -101,9 +99,12 @@ def _tensor(node: Any) -> Tensor:
     return Tensor(node.name, _DATATYPES.get(node.type, node.type), shape)
 
 
-def _raise_out_of_memory(error: Exception) -> None:
+def _raise_if_of_device(error: Exception) -> None:
+    """Raise `MemoryError` or `DeviceFailed` if that is what an error of ONNX Runtime means."""
     if any(words in str(error) for words in _OUT_OF_MEMORY):
         raise MemoryError(_first_line(error)) from error
+    if any(words in str(error) for words in _DEVICE_FAILURES):
+        raise DeviceFailed(_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -40,7 +40,7 @@ class TorchBackend:
                 warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript; it still loads
                 network = load(path)
         except Exception as error:  # whatever unpacking something else leads to
-            _raise_out_of_memory(self._torch, error)
+            _raise_if_of_device(self._torch, error)
             raise ValueError(_first_line(error)) from error
         return TorchSession(self._torch, self._device, network)
 
@@ -77,9 +77,7 @@ class TorchSession:
             with self._torch.inference_mode():
                 return self._compute(inputs, outputs)
         except Exception as error:
-            _raise_out_of_memory(self._torch, error)
-            if _DEVICE_FAILURE in str(error):
-                raise DeviceFailed(_first_line(error)) from error
+            _raise_if_of_device(self._torch, error)
             raise
 
     def _compute(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
@@ -119,9 +117,12 @@ def _check_names(what: str, named: Mapping[str, Array] | Sequence[str], known: S
         raise ValueError(f"{what} {unknown[0]!r} is not allowed; allowed: {', '.join(names)}")
 
 
-def _raise_out_of_memory(torch: Any, error: Exception) -> None:
+def _raise_if_of_device(torch: Any, error: Exception) -> None:
+    """Raise `MemoryError` or `DeviceFailed` if that is what an error of torch means."""
     if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         raise MemoryError(_first_line(error)) from error
+    if _DEVICE_FAILURE in str(error):
+        raise DeviceFailed(_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:
