@@ -26,6 +26,9 @@ LOAD: Final = 0.3
 TURNS: Final = 3
 """Alone and beside the flood take turns, so that what else the machine does meets both."""
 
+_TO_END_S: Final = 4.0
+"""Kept back for processes to end in."""
+
 _SETTLE_S: Final = 0.2
 _CAPACITY_S: Final = 0.7
 _SECONDS: Final = (0.5, 3.0)
@@ -85,7 +88,7 @@ async def work(bench: Bench, findings: Findings) -> None:
         crews = await asyncio.gather(*(_entered(stack, bench, way, words, table) for way in WAYS))
         ready = [(way, crew) for way, crew in zip(WAYS, crews, strict=True) if crew is not None]
         for number, (way, crew) in enumerate(ready):
-            part_s = (bench.left_s - 2) / (len(ready) - number)
+            part_s = (bench.left_s - _TO_END_S) / (len(ready) - number)
             around_s = _SETTLE_S + 3 * LEAD_S
             seconds = (part_s - _CAPACITY_S - around_s) / (2 * TURNS) - around_s
             seconds = min(_SECONDS[1], max(_SECONDS[0], seconds))

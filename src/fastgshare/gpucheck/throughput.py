@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Final
 
@@ -27,7 +26,7 @@ MODES: Final = {TIME_SHARING: 3.0, SHARES: 4.0, MPS_ALONE: 3.0, EXCLUSIVE: 1.5}
 
 AIM: Final = 3.15
 _SETTLE_S: Final = 0.2
-_TO_END_S: Final = 2.5
+_TO_END_S: Final = 4.0
 """Kept back for processes to end in."""
 
 _SECONDS: Final = (0.35, 0.8)
@@ -56,18 +55,16 @@ _SUMMARY: Final = {
 }
 
 
-@dataclass(slots=True)
 class _Pace:
-    """How long measurements may take: what is left, by what is still to do."""
+    """How long measurements may take, so that `left` of them fit into so many seconds from now."""
 
-    bench: Bench
-    ends_s: float
-    left: int
+    def __init__(self, seconds: float, left: int) -> None:
+        self.left = left
+        self._ends_s = time.monotonic() + seconds
 
-    def seconds(self, now_s: float) -> float:
-        """For the next one, what counts of it."""
-        each = (self.ends_s - now_s) / max(1, self.left) - _SETTLE_S - 2 * LEAD_S
-        self.left -= 1
+    def seconds(self) -> float:
+        """What counts of the next one."""
+        each = (self._ends_s - time.monotonic()) / self.left - _SETTLE_S - 2 * LEAD_S
         return min(_SECONDS[1], each)
 
 
@@ -79,10 +76,13 @@ async def work(bench: Bench, findings: Findings) -> None:
     async with Gauges(bench) as gauges:
         for number, (mode, weight) in enumerate(MODES.items()):
             part_s = (bench.left_s - _TO_END_S) * weight / sum([*MODES.values()][number:])
+            counts = (1,) if mode is EXCLUSIVE else COUNTS
+            pace = _Pace(part_s - _TO_END_S, len(counts) * len(bench.models) * len(bench.batches))
             try:
-                await within(part_s, _measure(bench, mode, part_s, rows, gauges, findings))
+                await within(part_s, _measure(bench, mode, counts, pace, rows, gauges, findings))
             except TimeoutError:
-                findings.remarks.append(f"{mode.name}: not all was measured: its {part_s:.0f} s were over")
+                if pace.left:
+                    findings.remarks.append(f"{mode.name}: not all was measured: its {part_s:.0f} s were over")
             except FastGShareError as error:
                 findings.remarks.append(f"{mode.name}: {error}")
             summarise(bench, rows, summary, findings)
@@ -92,18 +92,23 @@ async def work(bench: Bench, findings: Findings) -> None:
         raise NotThere("; ".join(findings.remarks))
 
 
-async def _measure(bench: Bench, mode: Mode, part_s: float, rows: Table, gauges: Gauges, findings: Findings) -> None:
-    loop = asyncio.get_running_loop()
-    counts = (1,) if mode is EXCLUSIVE else COUNTS
-    pace = _Pace(bench, loop.time() + part_s - _TO_END_S, len(counts) * len(bench.models) * len(bench.batches))
-
+async def _measure(
+    bench: Bench,
+    mode: Mode,
+    counts: Sequence[int],
+    pace: _Pace,
+    rows: Table,
+    gauges: Gauges,
+    findings: Findings,
+) -> None:
     async def each(crew: Crew) -> None:
         _note_readiness(crew, findings)
         for batch in bench.batches:
             for model in bench.models:
-                seconds = pace.seconds(loop.time())
+                seconds = pace.seconds()
                 if seconds >= _SECONDS[0] or batch == 1:
                     rows.rows.append(await _one(crew, model, batch, max(_SECONDS[0], seconds), gauges))
+                pace.left -= 1
 
     if mode is SHARES:
         await _side_by_side(bench, mode, counts, each)
