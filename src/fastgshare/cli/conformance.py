@@ -20,6 +20,8 @@ from fastgshare.conformance.rows import Report, Verdict
 from fastgshare.conformance.suite import TOPICS, run
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import FastGShareError, InvalidValue
+from fastgshare.domain.functions import DEFAULT_GROUP
+from fastgshare.manager.partitioners import choose
 from fastgshare.native import library
 from fastgshare.spec.devices import parse_device
 
@@ -79,9 +81,25 @@ def _try(device: Device, preload: Path | None, topics: tuple[str, ...], *, quiet
         task = progress.add_task("", total=len(chosen))
         begins = _follow(progress, task, chosen)
         try:
-            return asyncio.run(run(device, Path(directory), preload=preload, topics=chosen, begins=begins))
+            return asyncio.run(_run(device, Path(directory), preload, chosen, begins))
         except OSError as error:
             raise FastGShareError(f"the programs could not be run: {error}") from error
+
+
+async def _run(
+    device: Device, directory: Path, preload: Path | None, topics: list[str], begins: Callable[[str], None]
+) -> Report:
+    """On a GPU the programs share its SMs by MPS, where that is there; a stand-in assumes so by itself."""
+    if device.kind is not DeviceKind.GPU:
+        return await run(device, directory, preload=preload, topics=topics, begins=begins)
+    partitioner = choose(device, "auto", directory / "mps", os.environ)
+    await partitioner.start()
+    try:
+        await partitioner.open(DEFAULT_GROUP)
+        base = partitioner.environment(DEFAULT_GROUP, os.environ)
+        return await run(device, directory, preload=preload, topics=topics, base=base, begins=begins)
+    finally:
+        await partitioner.stop()
 
 
 def _follow(progress: Progress, task: TaskID, topics: list[str]) -> Callable[[str], None]:
