@@ -195,6 +195,27 @@ def test_a_process_is_ended_and_the_others_go_on(mps: Mps, tmp_path: Path) -> No
         assert the_rest(other) == ["SUCCESS"]
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("terminate_client {server} {process}", "MPS_CLIENT_TERMINATED"),
+        ("shutdown_server {server} -f", "MPS_RPC_FAILURE"),
+    ],
+)
+def test_who_waits_is_told_that_it_is_served_no_more_and_its_work_is_gone(
+    tmp_path: Path, command: str, answer: str
+) -> None:
+    waits = 'start(); alloc(1 << 30); spin(function(b"spin"), 1e9); print("there", flush=True)\n'
+    waits += 'print(call("cuCtxSynchronize")); input()'
+    looks = "start(); print(taken() >> 30, round(timed_ms(function(b'spin'), 50)))"
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(mps_in(tmp_path / name)) for name in ("one", "other"))
+        process = stack.enter_context(beside(waits, settings(tmp_path), one.env))
+        one.say(command.format(server=one.server(), process=process.pid))
+        assert process.stdout is not None and process.stdout.readline() == f"{answer}\n"
+        assert on_driver(looks, settings(tmp_path), other.env) == ["0 50"]
+
+
 def test_a_server_is_shut_down_when_its_processes_have_gone_or_at_once(mps: Mps, tmp_path: Path) -> None:
     with beside(WAITS, settings(tmp_path), mps.env) as process:
         server = mps.server()

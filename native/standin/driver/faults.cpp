@@ -28,8 +28,10 @@ bool touches_work(std::string_view name) {
 
 CUresult broken_for(const char* name) {
   if (mode != Mode::kReady) return CUDA_SUCCESS;
-  if (CUresult gone = end_of_mps(now_ns()); gone != CUDA_SUCCESS)
+  if (CUresult gone = end_of_mps(now_ns()); gone != CUDA_SUCCESS) {
+    abandon();
     return touches_work(name) ? gone : CUDA_SUCCESS;
+  }
   for (const Member* member : members()) {
     uint32_t fault = st_fault_of(device(), member->process, now_ns());
     if (fault == 0) continue;

@@ -54,11 +54,14 @@ void read_marks(Queue* queue) {
 
 bool usable(const Queue* queue) { return mode != Mode::kEnded && !queue->gone; }
 
-// Until the position is reached, or a while. One that waits long may wait for a process that is dead.
+// Until the position is reached, or a while. One that waits long may wait for a process that is dead, or for
+// work that MPS has ended.
 void await(Queue* queue, uint64_t position) {
   uint64_t start = now_ns();
   sleep_until(st_due_ns(device(), queue->id, position, start));
-  if (now_ns() - start >= kPatienceNs && usable(queue)) st_reap(device(), now_ns());
+  if (now_ns() - start < kPatienceNs || !usable(queue)) return;
+  st_reap(device(), now_ns());
+  if (end_of_mps(now_ns()) != CUDA_SUCCESS) abandon();
 }
 
 // Until the first of what is in the queue has ended.
@@ -96,6 +99,13 @@ void leave(Member* member) {
   std::erase(all(), member);
   // Not freed: events may still say that they were recorded there.
   for (const auto& queue : member->queues) queue->gone = true;
+}
+
+void abandon() {
+  for (Member* member : all()) {
+    st_leave(device(), member->process, now_ns());
+    for (const auto& queue : member->queues) queue->gone = true;
+  }
 }
 
 Queue* take_queue(Member* member) {

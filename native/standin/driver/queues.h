@@ -44,6 +44,8 @@ struct Member {
 // takes no more processes.
 Member* join(uint32_t sm_millipercent);
 void leave(Member* member);
+// The process leaves the device, and all that it has submitted counts as done.
+void abandon();
 // Those of the process that have joined.
 const std::vector<Member*>& members();
 
