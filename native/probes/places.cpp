@@ -99,7 +99,7 @@ uint64_t now_ns() {
 
 struct Device {
   CUcontext context = nullptr;
-  CUmodule module = nullptr;
+  CUlibrary library = nullptr;
   int sms = 0;
 
   Device() {
@@ -107,12 +107,14 @@ struct Device {
     MUST(cuDevicePrimaryCtxRetain, &context, 0);
     MUST(cuCtxSetCurrent, context);
     MUST(cuDeviceGetAttribute, &sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
-    MUST(cuModuleLoadData, &module, kImage);
+    MUST(cuLibraryLoadData, &library, kImage, nullptr, nullptr, 0, nullptr, nullptr, 0);
   }
+  // A library's kernel runs in whatever context its stream is of, a part's too; a module's belongs to one
+  // alone.
   CUfunction kernel(const char* name) const {
-    CUfunction function;
-    MUST(cuModuleGetFunction, &function, module, name);
-    return function;
+    CUkernel kernel;
+    MUST(cuLibraryGetKernel, &kernel, library, name);
+    return reinterpret_cast<CUfunction>(kernel);
   }
 };
 
@@ -125,7 +127,7 @@ std::vector<uint32_t> seen_on(CUfunction kernel, CUstream stream, unsigned int s
   MUST(cuMemsetD32_v2, out, kUnwritten, blocks);
   MUST(cuCtxSynchronize);
   void* parameters[] = {&out, &spin_ns};
-  // Blocks of this size leave no room for a second one on the same SM.
+  // Blocks of this size are two to an SM at most: there are enough of them for all SMs.
   MUST(cuLaunchKernel, kernel, blocks, 1, 1, 1024, 1, 1, 0, stream, parameters, nullptr);
   MUST(cuStreamSynchronize, stream);
   std::vector<uint32_t> written(blocks);

@@ -106,8 +106,11 @@ void Servers::look(int watched) {
       char byte;
       return read(watched, &byte, 1) == 1 ? begin(&server) : end(pid);
     }
-    for (const Process& process : server.processes)
-      if (process.alive == watched) return useless_.push_back(process.fd);
+    for (const Process& process : server.processes) {
+      if (process.alive != watched) continue;
+      if (hear(process.fd) == "fault") fault(process.fd);  // its last word, said just before it ended
+      return useless_.push_back(process.fd);
+    }
   }
 }
 
