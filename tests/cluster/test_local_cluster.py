@@ -657,6 +657,17 @@ async def test_a_drained_device_keeps_what_is_on_it_and_takes_nothing_more() -> 
             watched.cluster.lose("none", "")
 
 
+async def test_a_fault_on_a_drained_device_ends_its_group_for_good() -> None:
+    async with two_devices() as (watched, divider):
+        for made in (member("a-1"), member("b-1", "b")):
+            await watched.cluster.start(made)
+        watched.cluster.drain("cpu", "ECC errors")
+        divider.fail("default")
+        await watched.until(S.FAILED, "a-1")
+        assert ids(watched) == {"b-1"}
+        assert ("recover", "default") not in divider.told
+
+
 async def test_a_device_that_is_not_here_is_refused() -> None:
     async with two_devices() as (watched, _):
         with pytest.raises(InstanceFailed, match="there is no device elsewhere here"):

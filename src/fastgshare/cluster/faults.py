@@ -48,7 +48,7 @@ class Faults:
 
         may_be_lost: whoever watches the device is given time to say that it is gone.
         """
-        if berth.closed or self._closed or self._quarantine.holds(berth, group):
+        if berth.lost.is_set() or self._closed or self._quarantine.holds(berth, group):
             return
         members = [member for member in self._members.values() if member.is_of(berth, group)]
         verdict = f"the work of trust group {group} on device {berth.device.id} has failed: {reason}"
