@@ -51,7 +51,7 @@ class MpsControl:
         self, directory: Path, program: Path, device_id: str, env: Mapping[str, str], *, stays: bool = False
     ) -> None:
         self.pipes: Final = pipe_directory(directory)
-        self.logs: Final = self.pipes / "log"
+        self.logs: Final = log_directory(self.pipes)
         self._stays = stays
         self._lock = threading.RLock()
         self._child: Child | None = None
@@ -106,7 +106,7 @@ class MpsControl:
             if self.pid:
                 self._ask_to_quit()
             self._end()
-            shutil.rmtree(self.pipes, ignore_errors=True)
+            self._remove_directories()
 
     def _is_sound(self) -> bool:
         """Whether a control daemon runs and answers: ours, or one that stays."""
@@ -132,13 +132,18 @@ class MpsControl:
         self._child = None
         self._servers = set()
 
+    def _remove_directories(self) -> None:
+        for directory in (self.pipes, self.logs):
+            shutil.rmtree(directory, ignore_errors=True)
+
     def _start_control(self) -> None:
         self._end()
-        shutil.rmtree(self.pipes, ignore_errors=True)
+        self._remove_directories()
         try:
-            self.logs.mkdir(parents=True, mode=0o700)
+            self.pipes.mkdir(parents=True, mode=0o700)
+            self.logs.mkdir(mode=0o700)
         except OSError as error:
-            problem = f"MPS's pipe directory {self.pipes} cannot be made ({error.strerror})"
+            problem = f"MPS's directory {error.filename} cannot be made ({error.strerror})"
             raise PartitionerUnavailable(problem) from None
         program = str(self.shell.program)
         child = Child([program, "-f"], self.shell.env, self.logs / "control.out", stays=self._stays)
@@ -208,6 +213,11 @@ class MpsControl:
         except PartitionerUnavailable:
             pass  # the control daemon is to blame, and is replaced
         return False
+
+
+def log_directory(pipes: Path) -> Path:
+    """Where the logs of the control daemon of a pipe directory lie: not in that, where it makes a pipe called log."""
+    return pipes.with_name(f"{pipes.name}-log")
 
 
 def pipe_directory(directory: Path) -> Path:

@@ -68,7 +68,7 @@ class MpsShell:
     def status(self, server: int) -> ServerState:
         """What a server says of itself."""
         answer = self.ask(f"get_server_status {server}")
-        for word in answer.split():
+        for word in answer.upper().replace(".", " ").split():
             if word in ServerState.__members__:
                 return ServerState(word)
         if server not in self.servers():

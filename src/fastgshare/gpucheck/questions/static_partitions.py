@@ -14,7 +14,7 @@ from fastgshare.domain.errors import FastGShareError, PartitionerUnavailable
 from fastgshare.gpucheck.benches import Bench
 from fastgshare.gpucheck.questions.answers import Answer, ranges
 from fastgshare.gpucheck.questions.places import Line, PlacesFailed, places, say
-from fastgshare.manager.mps import pipe_directory
+from fastgshare.manager.mps import log_directory, pipe_directory
 from fastgshare.manager.mps_programs import LOGS, PIPES, Child, end_all, find_control, left_behind, mps_runs, wait_until
 from fastgshare.manager.mps_shell import MpsShell, in_a_line
 
@@ -81,7 +81,7 @@ async def _static_mps(bench: Bench) -> AsyncIterator[MpsShell]:
     env = bench.of_programs()
     program = find_control(bench.device, env)
     pipes = pipe_directory(bench.folder())
-    shell = MpsShell(program, {**env, PIPES: str(pipes), LOGS: str(pipes / "log")})
+    shell = MpsShell(program, {**env, PIPES: str(pipes), LOGS: str(log_directory(pipes))})
     try:
         await asyncio.to_thread(_start, shell, pipes)
         yield shell
@@ -93,7 +93,8 @@ def _start(shell: MpsShell, pipes: Path) -> None:
     said: dict[str, str] = {}
     for number, words in enumerate(_WAYS):
         output = pipes / f"{number}.out"
-        (pipes / "log").mkdir(parents=True, exist_ok=True)
+        for directory in (pipes, log_directory(pipes)):
+            directory.mkdir(parents=True, exist_ok=True)
         if _starts(shell, words, output):
             return
         end_all(left_behind(pipes))
