@@ -13,7 +13,7 @@ from fastgshare.domain.errors import FastGShareError
 from fastgshare.domain.rects import Rect
 from fastgshare.domain.shares import Share
 from fastgshare.gpucheck.benches import Bench
-from fastgshare.gpucheck.crews import LEAD_S, Crew, Line, Place, task
+from fastgshare.gpucheck.crews import Crew, Line, Place, task
 from fastgshare.gpucheck.findings import Findings, Goal, NotThere, Table
 from fastgshare.gpucheck.loops import percentile
 from fastgshare.gpucheck.names import MPS_ALONE, SHARES, TIME_SHARING, Mode
@@ -30,6 +30,7 @@ _TO_END_S: Final = 4.0
 """Kept back for processes to end in."""
 
 _SETTLE_S: Final = 0.2
+_AROUND_S: Final = _SETTLE_S + 0.1
 _CAPACITY_S: Final = 0.7
 _SECONDS: Final = (0.5, 3.0)
 """Of a turn: at least, at most."""
@@ -89,8 +90,7 @@ async def work(bench: Bench, findings: Findings) -> None:
         ready = [(way, crew) for way, crew in zip(WAYS, crews, strict=True) if crew is not None]
         for number, (way, crew) in enumerate(ready):
             part_s = (bench.left_s - _TO_END_S) / (len(ready) - number)
-            around_s = _SETTLE_S + 3 * LEAD_S
-            seconds = (part_s - _CAPACITY_S - around_s) / (2 * TURNS) - around_s
+            seconds = (part_s - _CAPACITY_S - _AROUND_S) / (2 * TURNS) - _AROUND_S
             seconds = min(_SECONDS[1], max(_SECONDS[0], seconds))
             table.rows.append(await _row(bench, way, crew, seconds))
             findings.goals[:] = [goal(bench, table)]
@@ -117,6 +117,8 @@ async def _row(bench: Bench, way: Way, crew: Crew, seconds: float) -> dict[str, 
     flooded: list[Line] = []
     floods: list[Line] = []
     for turn in range(1, TURNS + 1):
+        if turn > 1 and bench.left_s < 2 * (seconds + _AROUND_S) + _TO_END_S:
+            break  # it is behind its time: what there is counts
         told = task(measured, 1, _SETTLE_S, seconds, rate=rate, seed=turn)
         alone += await crew.perform([told, None])
         again = task(measured, 1, _SETTLE_S, seconds, rate=rate, seed=turn)
