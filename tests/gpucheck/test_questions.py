@@ -278,6 +278,24 @@ async def test_whatever_one_does_the_next_one_is_asked(bench: Bench) -> None:
     assert (causes.title, causes.columns) == ("Why? Causes", {"cause": "cause", "weight_kg": "weight kg"})
 
 
+async def test_a_long_table_is_for_the_json_alone(bench: Bench) -> None:
+    async def answers(on: Bench) -> Answer:
+        return Answer("Why?", "so.", {"short": [{"n": 1}] * 40, "long": [{"n": 1}] * 41})
+
+    findings = Findings()
+    await questioning.work(bench, findings, [_Asks(answers)])
+
+    assert [(table.title, table.shown) for table in findings.tables[1:]] == [("Why? Short", True), ("Why? Long", False)]
+
+
+def test_the_page_tells_every_question_and_its_time() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "questions.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line.endswith(" s |")]
+
+    asked = [(row.split(" | ")[0].removeprefix("| "), row.split(" | ")[-1].removesuffix(" |")) for row in rows]
+    assert asked == [(question.QUESTION, f"{question.LIMIT_S:g} s") for question in questioning.ALL]
+
+
 async def test_without_a_single_answer_the_section_says_why(bench: Bench) -> None:
     with pytest.raises(NotThere, match=r"Why\? ZeroDivisionError: a slip"):
         await questioning.work(bench, Findings(), [_Asks(_slips)])

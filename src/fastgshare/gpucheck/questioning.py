@@ -15,6 +15,8 @@ _COLUMNS: Final = {"question": "question", "found": "found", "missing": "no answ
 _KEPT_S: Final = 1.0
 """Of the section's time, for writing."""
 _LEAST_S: Final = 1.0
+_MOST_ROWS: Final = 40
+"""Of a table on the page; the JSON has those of longer ones."""
 
 
 async def work(bench: Bench, findings: Findings, questions: Sequence[Question] = ALL) -> None:
@@ -56,7 +58,7 @@ def _is_table(value: Any) -> bool:
 
 def _tell(findings: Findings, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = {key: _words(key) for row in rows for key in row}
-    findings.table(title, columns).rows += rows
+    findings.table(title, columns, shown=len(rows) <= _MOST_ROWS).rows += rows
 
 
 def _words(key: str) -> str:
