@@ -24,7 +24,7 @@ from fastgshare.domain.errors import FastGShareError, InvalidValue, PartitionerU
 from fastgshare.domain.partitions import Partitioning
 from fastgshare.manager.daemon import parse_device
 from fastgshare.manager.environments import without_share
-from fastgshare.manager.mps_partitioners import MpsPartitioner
+from fastgshare.manager.mps_partitioners import MpsPartitioner, alone
 from fastgshare.manager.partitioners import Partitioner, choose, divided
 
 _PATIENCE_S: Final = 30.0
@@ -65,6 +65,8 @@ class Divider:
         known = self._home.division().groups
         if self.partitioning.name == "none":
             return Division("none", known)
+        if self._chosen.lone and (others := set(known) - {group}):
+            raise PartitionerUnavailable(alone(self.device, group, others, self.partitioning))
         if group not in known or not self._is_well(group):
             self._start(group)
         return Division(self.partitioning.name, tuple(sorted({*known, group})))

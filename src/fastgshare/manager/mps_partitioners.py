@@ -110,7 +110,7 @@ class MpsPartitioner:
     async def open(self, group: str) -> None:
         """Have the group's MPS run, and watch it. Raises `PartitionerUnavailable`."""
         if self.lone and (others := await asyncio.to_thread(self._others, group)):
-            raise PartitionerUnavailable(_alone(self._device, group, others, self._partitioning))
+            raise PartitionerUnavailable(alone(self._device, group, others, self._partitioning))
         if group in self._watchers and (problem := await asyncio.to_thread(self.control(group).problem)):
             # Not started anew while processes of it may be there: they would be of another server than those to come.
             self._failures.add(group, problem)
@@ -201,7 +201,7 @@ class RunningMpsPartitioner:
     async def open(self, group: str) -> None:
         """See that it runs, and that no other group uses it. Raises `PartitionerUnavailable`."""
         if others := self._opened - {group}:
-            raise PartitionerUnavailable(_alone(self._device, group, others, self._partitioning))
+            raise PartitionerUnavailable(alone(self._device, group, others, self._partitioning))
         if not mps_runs(self._env):
             raise PartitionerUnavailable(f"the MPS control daemon of {pipes_of(self._env)} does not run any more")
         self._opened.add(group)
@@ -255,6 +255,7 @@ def on_standin(device: Device, env: dict[str, str]) -> dict[str, str]:
     return env
 
 
-def _alone(device: Device, group: str, others: set[str], partitioning: Partitioning) -> str:
+def alone(device: Device, group: str, others: set[str], partitioning: Partitioning) -> str:
+    """Why a trust group cannot be on a device that others are on, where one at a time can be."""
     named = ", ".join(sorted(others))
     return f"trust group {group} cannot be on device {device.id} beside {named}: {partitioning.because}"
