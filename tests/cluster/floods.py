@@ -84,6 +84,10 @@ class Platform:
         instances = self.running.controller.deployment(name).instances
         return [s.id for s in instances if s.state is InstanceState.READY]
 
+    def problem(self, name: str) -> str:
+        """Why wanted instances are not there."""
+        return self.running.controller.deployment(name).problem
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return once a condition holds that an instance's change of state can bring about."""
         changed = asyncio.Event()

@@ -57,12 +57,17 @@ async def test_a_fault_stays_in_its_trust_group_which_is_soon_back(
     assert set(flood.statuses) == {200}
 
 
-async def test_requests_that_others_faults_break_are_answered_all_the_same(tmp_path: Path) -> None:
+async def test_others_of_the_group_answer_all_requests_and_wait_for_nothing(tmp_path: Path) -> None:
     async with platform(tmp_path, STANDIN) as p:
         await p.deploy(function("wild"), function("mate"))
         flood = await p.flood("mate")
         assert (await ask(p, "wild", b"fault"))[0] == 500
-        await flood.more(20)
+        await p.until(lambda: (p.instances("mate"), p.instances("wild")) == (["mate-2"], ["wild-2"]))
+        await flood.more(10)
+        assert (await ask(p, "wild", b"fault"))[0] == 500
+        await p.until(lambda: p.instances("mate") == ["mate-3"] and p.problem("wild") != "")
+        await flood.more(10)
+        assert (p.problem("mate"), "attempt 3 of 6 follows" in p.problem("wild")) == ("", True)
         await p.calm()
     assert set(flood.statuses) == {200}
 
@@ -116,7 +121,7 @@ async def test_a_function_that_always_faults_is_given_up_and_harms_no_other_grou
         await ask(p, "wild", b"fault")
         await p.until(lambda: p.instances("wild") == ["wild-2"])
         await ask(p, "wild", b"fault")
-        await p.until(lambda: "attempt 3 of 6 follows" in p.running.controller.deployment("wild").problem)
+        await p.until(lambda: "attempt 3 of 6 follows" in p.problem("wild"))
         await flood.more()
         assert {s.placement.device_id for s in p.running.cluster.observe()} == {FIRST}
         await p.calm()

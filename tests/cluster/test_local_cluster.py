@@ -599,12 +599,17 @@ async def test_the_daemons_verdict_on_a_fault_is_that_of_the_group() -> None:
     cluster = LocalCluster([DEVICE], command=COMMAND, daemon=daemon, partitioners={"cpu": divider})
     async with asyncio.timeout(60), cluster:
         watched = Watched(cluster)
-        for made in (member("a-1"), member("a-2"), member("b-1", "b")):
+        for made in (member("a-1"), member("a-2", do="hang"), member("b-1", "b")):
             await cluster.start(made)
+        working = asyncio.create_task(cluster.send("a-2", [request()]))
+        await watched.until_line("batch")
         daemon.verdicts["a-1"] = f"{FAULT} 700"
         os.kill(next(s.pid for s in cluster.observe() if s.id == "a-1"), signal.SIGKILL)
         for id in ("a-1", "a-2"):
-            assert "driver's error 700" in (await watched.until(S.FAILED, id)).reason
+            failed = await watched.until(S.FAILED, id)
+            assert ("driver's error 700" in failed.reason, failed.blameless) == (True, id == "a-2")
+        with pytest.raises(InstanceLost):
+            await working
         assert ids(watched) == {"b-1"}
         assert [(who, where) for _, who, where in daemon.admitted] == [
             ("a-1", ("cpu", "default", False)),

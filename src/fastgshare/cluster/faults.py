@@ -43,16 +43,19 @@ class Faults:
         self._closed = True
         self._quarantine.close()
 
-    def fail(self, berth: Berth, group: str, reason: str, *, may_be_lost: bool = False) -> None:
+    def fail(
+        self, berth: Berth, group: str, reason: str, *, culprit: Member | None = None, may_be_lost: bool = False
+    ) -> None:
         """The work of a trust group on a device has failed: end all of it, and recover.
 
-        may_be_lost: whoever watches the device is given time to say that it is gone.
+        culprit: whose fault it is, if that is known. may_be_lost: whoever watches the device is given time to say that
+        it is gone.
         """
         if berth.lost.is_set() or self._closed or self._quarantine.holds(berth, group):
             return
         members = [member for member in self._members.values() if member.is_of(berth, group)]
         verdict = f"the work of trust group {group} on device {berth.device.id} has failed: {reason}"
-        suspects = _suspects(members)
+        suspects = [culprit] if culprit is not None else _suspects(members)
         for member in members:
             member.condemn(verdict, blameless=member not in suspects)
         self._quarantine.begin(berth, group, [member.ended for member in members], may_be_lost=may_be_lost)
@@ -73,6 +76,8 @@ class Faults:
         berth, group = member.berth, member.instance.function.trust_group
         if member.fault == _UNKNOWN_ERROR:
             self.fail(berth, group, verdict, may_be_lost=True)
+        elif berth.spreads_faults:
+            self.fail(berth, group, verdict, culprit=member if is_its_own(member) else None)
         if berth.partitioner is not None and berth.spreads_faults:
             berth.partitioner.fail(group, verdict)
 
