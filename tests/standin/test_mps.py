@@ -4,81 +4,22 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.standin.control_daemons import Mps, control_program, eventually, is_over, lives, mps_in, with_server
 from tests.standin.programs import environment, on_driver
 from tests.standin.test_faults import BOOM, beside, the_rest
 
-from fastgshare.native import library
-
-CONTROL = library("standin/bin/nvidia-cuda-mps-control")
 WAITS = BOOM + 'print("there", flush=True); input(); launch(works); print(call("cuCtxSynchronize"))'
-
-
-@dataclass
-class Mps:
-    """A control daemon in a pipe directory of its own."""
-
-    directory: Path
-    process: subprocess.Popen[bytes]
-    program: Path = CONTROL
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {"CUDA_MPS_PIPE_DIRECTORY": str(self.directory), "CUDA_MPS_LOG_DIRECTORY": str(self.directory / "log")}
-
-    def say(self, *lines: str) -> list[str]:
-        """Give commands; what it answers."""
-        text = "".join(f"{line}\n" for line in lines)
-        done = _control((), self.env, text, self.program)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split("\n")[:-1]
-
-    def server(self) -> int:
-        (pid,) = [line for line in self.say("get_server_list") if line]
-        return int(pid)
-
-    def status(self) -> str:
-        return self.say(f"get_server_status {self.server()}")[0]
-
-
-def _control(
-    words: tuple[str, ...], env: dict[str, str], text: str = "", program: Path = CONTROL
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program, *words], env=environment("", env), input=text, capture_output=True, text=True, timeout=20, check=False
-    )
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """The bound only ends a test that has failed."""
-    until = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < until, "did not happen"
-        time.sleep(0.01)
-
-
-@contextmanager
-def mps_in(directory: Path, more: Mapping[str, str] | None = None, program: Path = CONTROL) -> Iterator[Mps]:
-    pipes = {"CUDA_MPS_PIPE_DIRECTORY": str(directory), "CUDA_MPS_LOG_DIRECTORY": str(directory / "log")}
-    written = directory / "nvidia-cuda-mps-control.pid"
-    with subprocess.Popen([program, "-f"], env=environment("", pipes | dict(more or {}))) as process:
-        try:
-            eventually(lambda: written.exists() and written.read_text() == f"{process.pid}\n")
-            yield Mps(directory, process, program)
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -147,20 +88,10 @@ def test_a_killed_control_daemon_takes_its_servers_along_and_its_directory_can_b
         server = mps.server()
         mps.process.kill()
         mps.process.wait()
-        eventually(lambda: not _lives(server))
+        eventually(lambda: not lives(server))
         assert the_rest(process) == ["MPS_RPC_FAILURE"]
     with mps_in(mps.directory) as again:
         assert again.say("get_server_list") == []
-
-
-def _is_over(pid: int) -> bool:
-    return not _lives(pid)
-
-
-def _lives(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    return False
 
 
 def test_quit_waits_for_processes_or_for_so_long(mps: Mps, tmp_path: Path) -> None:
@@ -184,7 +115,7 @@ def test_a_daemon_that_nobody_needs_quits_at_once_and_by_a_signal(tmp_path: Path
             else:
                 mps.say("quit")
             assert mps.process.wait(20) == 0
-            assert not _lives(server) and not (mps.directory / "control").exists()
+            assert not lives(server) and not (mps.directory / "control").exists()
 
 
 def test_a_process_is_ended_and_the_others_go_on(mps: Mps, tmp_path: Path) -> None:
@@ -226,7 +157,7 @@ def test_a_server_is_shut_down_when_its_processes_have_gone_or_at_once(mps: Mps,
     with beside(WAITS, settings(tmp_path), mps.env) as process:
         server = mps.server()
         mps.say(f"shutdown_server {server} -f")
-        assert mps.say("get_server_list") == [] and not _lives(server)
+        assert mps.say("get_server_list") == [] and not lives(server)
         assert the_rest(process) == ["MPS_RPC_FAILURE"]
 
 
@@ -257,6 +188,22 @@ def test_a_fault_is_over_when_all_who_were_there_have_been_killed(mps: Mps, tmp_
         friend.kill()
         eventually(lambda: mps.status() == "ACTIVE")
         assert mps.server() == server
+
+
+def test_who_was_refused_may_try_again(mps: Mps, tmp_path: Path) -> None:
+    boom = BOOM + 'launch(boom); call("cuCtxSynchronize"); print("there", flush=True); input()'
+    again = 'print(call("cuInit", 0), flush=True); input(); start(); print(call("cuInit", 0))'
+    words = [sys.executable, "-c", f"from tests.standin.calls import *\n{again}"]
+    env = environment(settings(tmp_path), mps.env)
+    with ExitStack() as stack:
+        culprit = stack.enter_context(beside(boom, settings(tmp_path), mps.env))
+        refused = stack.enter_context(
+            subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+        assert refused.stdout is not None and refused.stdout.readline() == "MPS_SERVER_NOT_READY\n"
+        assert the_rest(culprit) == []
+        eventually(lambda: mps.status() == "ACTIVE")
+        assert the_rest(refused) == ["SUCCESS"]
 
 
 def test_processes_of_a_server_run_at_once_and_those_of_two_take_turns(tmp_path: Path) -> None:
@@ -395,15 +342,6 @@ print(*(call("cuMemAlloc_v2", byref(c_uint64()), c_size_t(mib << 20)) for mib in
     assert on_driver(takes, settings(tmp_path), mps.env | less) == ["SUCCESS OUT_OF_MEMORY OUT_OF_MEMORY"]
 
 
-def with_server(directory: Path, script: str) -> Path:
-    """The control program beside a server that does what a script says."""
-    directory.mkdir()
-    server = directory / "nvidia-cuda-mps-server"
-    server.write_text(f"#!/bin/sh\n{script}\n")
-    server.chmod(0o755)
-    return Path(shutil.copy(CONTROL, directory))
-
-
 def test_who_comes_before_the_server_is_ready_waits_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
     program = with_server(tmp_path / "bin", f"read word < {tmp_path / 'gate'}; printf R; exec cat")
@@ -443,25 +381,25 @@ def test_in_the_background_it_answers_at_once_and_what_it_left_is_taken_over(tmp
     env = {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path / "deep" / "pipes"), "CUDA_MPS_LOG_DIRECTORY": str(tmp_path / "log")}
     written = tmp_path / "deep" / "pipes" / "nvidia-cuda-mps-control.pid"
     for end in (signal.SIGKILL, signal.SIGTERM):
-        assert _control(("-d",), env).returncode == 0
+        assert control_program(("-d",), env).returncode == 0
         pid = int(written.read_text())
         try:
-            assert _control((), env, "get_server_list\n").returncode == 0
+            assert control_program((), env, "get_server_list\n").returncode == 0
         finally:
             os.kill(pid, end)
-        eventually(partial(_is_over, pid))
+        eventually(partial(is_over, pid))
 
 
 def test_of_several_that_start_at_once_one_serves(tmp_path: Path) -> None:
     env = {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path), "CUDA_MPS_LOG_DIRECTORY": str(tmp_path)}
     with ThreadPoolExecutor(8) as pool:
-        ended = sorted(done.returncode for done in pool.map(lambda _: _control(("-d",), env), range(8)))
-    assert _control((), env, "quit\n").returncode == 0
+        ended = sorted(done.returncode for done in pool.map(lambda _: control_program(("-d",), env), range(8)))
+    assert control_program((), env, "quit\n").returncode == 0
     assert ended == [0] + [1] * 7
 
 
 def test_a_second_daemon_in_a_directory_refuses(mps: Mps) -> None:
-    done = _control(("-d",), mps.env)
+    done = control_program(("-d",), mps.env)
     assert done.returncode == 1 and "already running" in done.stderr
 
 
@@ -469,7 +407,7 @@ def test_where_something_else_listens_it_refuses(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nvidias:
         nvidias.bind(str(tmp_path / "control"))
         nvidias.listen()
-        assert _control(("-f",), {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}).returncode == 1
+        assert control_program(("-f",), {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}).returncode == 1
     assert (tmp_path / "control").exists()
 
 
@@ -478,10 +416,10 @@ def test_where_something_else_listens_it_refuses(tmp_path: Path) -> None:
     [("-S", "static partitioning is not supported"), ("-x", "usage:"), ("get_server_list", "usage:")],
 )
 def test_what_it_does_not_have_it_says(tmp_path: Path, word: str, said: str) -> None:
-    done = _control((word,), {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)})
+    done = control_program((word,), {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)})
     assert done.returncode == 1 and said in done.stderr and "a test double" in done.stderr
 
 
 def test_commands_need_a_daemon(tmp_path: Path) -> None:
-    done = _control((), {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}, "ps\n")
+    done = control_program((), {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}, "ps\n")
     assert done.returncode == 1 and "Cannot find MPS control daemon" in done.stderr

@@ -90,7 +90,7 @@ CUresult initialise() {
   }
   s.visible = !hidden();
   if (!s.visible) return CUDA_ERROR_NO_DEVICE;
-  s.device = open_device(s.settings);
+  if (s.device == nullptr) s.device = open_device(s.settings);  // it may be open: MPS was not ready
   if (s.device != nullptr && st_is_lost(s.device)) return CUDA_ERROR_NO_DEVICE;
   if (s.device == nullptr) {
     fprintf(stderr, "stand-in libcuda: no device in %s: %s\n", s.settings.state.c_str(), strerror(errno));
