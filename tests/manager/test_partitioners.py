@@ -424,10 +424,12 @@ def test_a_killed_platform_leaves_no_mps(tmp_path: Path) -> None:
         "asyncio.run(main())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "m")], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    (pipes,) = (path for path in (tmp_path / "m").iterdir() if not path.name.endswith("-log"))
-    assert len(left_behind(pipes)) == 2
-    process.kill()
-    process.communicate()
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        (pipes,) = (path for path in (tmp_path / "m").iterdir() if not path.name.endswith("-log"))
+        assert len(left_behind(pipes)) == 2
+    finally:
+        process.kill()
+        process.communicate()
     assert wait_until(lambda: not left_behind(pipes), 10)
