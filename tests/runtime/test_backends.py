@@ -59,13 +59,13 @@ def test_onnx_runtime_opens_onnx_and_on_a_stand_in_it_is_acted_out() -> None:
 
 def test_a_framework_that_is_broken_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(module: str, kind: DeviceKind) -> Any:
-        raise ImportError("libtorch.so: cannot\nallocate memory")
+        raise OSError("libtorch.so: cannot\nallocate memory")
 
     monkeypatch.setattr(backends, "check_framework", lambda *_: EXPORTED)
     monkeypatch.setattr(backends, "_backend", broken)
     with pytest.raises(InvalidValue) as raised:
         choose_backend("net.pt2", DeviceKind.CPU)
-    assert str(raised.value).endswith(".pt2 where torch can be imported (libtorch.so: cannot allocate memory)")
+    assert str(raised.value).endswith(".pt2 where torch can compute on a cpu device (libtorch.so: cannot allocate memory)")
 
 
 class Recorded:

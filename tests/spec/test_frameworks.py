@@ -61,6 +61,31 @@ def test_onnx_on_a_gpu_needs_the_cuda_provider(monkeypatch: pytest.MonkeyPatch, 
     assert check_framework("net.onnx", DeviceKind.GPU, "device GPU-1") is ONNX
 
 
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = None\n", True),
+        ("cuda = None\n", True),
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", False),
+        (None, False),
+    ],
+)
+def test_torch_on_a_gpu_must_not_be_built_without_cuda(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None, refused: bool
+) -> None:
+    installed(monkeypatch, tmp_path)
+    if said is not None:
+        (tmp_path / "version.py").write_text(said)
+    assert check_framework("net.pt2", DeviceKind.CPU, "device cpu") is EXPORTED
+    if not refused:
+        assert check_framework("net.pt2", DeviceKind.GPU, "device GPU-1") is EXPORTED
+        return
+    with pytest.raises(
+        InvalidValue, match=r"\.pt2 on device GPU-1 where torch is built for CUDA; install such a build"
+    ):
+        check_framework("net.pt2", DeviceKind.GPU, "device GPU-1")
+
+
 def test_a_framework_that_says_nothing_of_where_it_is_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise ValueError("__spec__ is None")

@@ -139,6 +139,12 @@ def test_forward_may_take_only_tensors(tmp_path: Path) -> None:
         opened(tmp_path / "lists.pt")
 
 
+def test_a_gpu_that_torch_does_not_find_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ImportError, match="finds no GPU that it can use"):
+        TorchBackend("cuda:0")
+
+
 def test_it_computes_on_so_many_threads(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     try:

@@ -18,8 +18,8 @@ def choose_backend(ref: str, kind: DeviceKind) -> tuple[Backend, Format]:
     form = check_framework(ref, kind, f"a device of kind {kind}")
     try:
         return _backend(form.module, kind), form
-    except ImportError as error:
-        allowed = f"{form.suffix} where {form.module} can be imported ({' '.join(str(error).split())})"
+    except (ImportError, OSError) as error:  # the latter where a library of it is missing
+        allowed = f"{form.suffix} where {form.module} can compute on a {kind} device ({' '.join(str(error).split())})"
         raise InvalidValue("model", ref, allowed) from error
 
 

@@ -82,7 +82,7 @@ class Context:
     def open_model(self, ref: str) -> Model:
         """Open a further model: an absolute path or ``package:resource``. Its runs count like those of `model`.
 
-        Raises `InvalidValue` naming the reference if there is no such file or it is no ONNX model.
+        Raises `InvalidValue` naming the reference if there is no such file, or it is no model that can be opened here.
         """
         return self.opener(ref)
 

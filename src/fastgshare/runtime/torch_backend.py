@@ -28,8 +28,11 @@ class TorchBackend:
     """Sessions of torch. device: ``cpu``, or ``cuda:0``, the only GPU that an instance sees."""
 
     def __init__(self, device: str) -> None:
+        """Raises `ImportError` if torch is not there, or cannot use such a device."""
         self._torch: Any = import_module("torch")
         self._device = device
+        if device.startswith("cuda") and not self._torch.cuda.is_available():
+            raise ImportError(f"torch {self._torch.__version__} finds no GPU that it can use")
 
     def open(self, path: Path, *, threads: int, spin: bool) -> Session:
         """See `Backend.open`. spin changes nothing: torch's threads wait as OpenMP's do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from fastgshare.spec.problems import Problem
 
 CUDA_PROVIDER: Final = Path("capi", "libonnxruntime_providers_cuda.so")
 """What onnxruntime-gpu has in its package and onnxruntime has not."""
+_WITHOUT_CUDA: Final = re.compile(r"^cuda\b[^=]*=\s*None", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,28 @@ def check_framework(model: str, kind: DeviceKind, where: str) -> Format:
 
     Raises `InvalidValue` that says what to install.
     """
-    found = format_of(model)
-    folders = _folders(found.module)
-    if found is ONNX and kind is DeviceKind.GPU:
-        if not any((folder / CUDA_PROVIDER).is_file() for folder in folders):
-            advice = "onnxruntime-gpu (in place of onnxruntime), or export the model for torch (.pt2)"
-            raise Problem(("model",), model, f".onnx on {where} where onnxruntime-gpu is installed; install {advice}")
-    elif not folders:
-        allowed = f"{found.suffix} where {found.module} is installed; install it: pip install {found.module}"
+    form = format_of(model)
+    folders = _folders(form.module)
+    on_gpu = kind is DeviceKind.GPU
+    if form is ONNX and on_gpu and not any((folder / CUDA_PROVIDER).is_file() for folder in folders):
+        advice = "onnxruntime-gpu (in place of onnxruntime), or export the model for torch (.pt2)"
+        raise Problem(("model",), model, f".onnx on {where} where onnxruntime-gpu is installed; install {advice}")
+    if not folders:
+        allowed = f"{form.suffix} where {form.module} is installed; install it: pip install {form.module}"
         raise Problem(("model",), model, allowed)
-    return found
+    if form.module == EXPORTED.module and on_gpu and any(map(_lacks_cuda, folders)):
+        raise Problem(
+            ("model",), model, f"{form.suffix} on {where} where torch is built for CUDA; install such a build"
+        )
+    return form
+
+
+def _lacks_cuda(torch: Path) -> bool:
+    """Whether the torch in that folder says itself that it is built without CUDA."""
+    try:
+        return _WITHOUT_CUDA.search((torch / "version.py").read_text()) is not None
+    except OSError:
+        return False
 
 
 def _folders(module: str) -> list[Path]:
