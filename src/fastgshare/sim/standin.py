@@ -213,7 +213,8 @@ class StandinDevice:
     def join(self, pid: int, *, sm_partition: float = 100.0, group: int = 1, now: int = 0) -> int:
         """A process that may use that percentage of the SMs, rounded up to whole ones.
 
-        group: those of one group run at once, groups take turns; 0: a group of its own. Raises `InvalidValue` for a percentage that is none, `FastGShareError` if the device is full.
+        group: those of one group run at once, groups take turns; 0: a group of its own. Raises `InvalidValue` for a
+        percentage that is none, `FastGShareError` if the device is full.
         """
         if not 0 < sm_partition <= 100:
             raise InvalidValue("sm_partition", sm_partition, "more than 0, at most 100")
