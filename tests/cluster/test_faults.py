@@ -6,10 +6,10 @@ import hashlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
-import pytest
 from tests.cluster.floods import FIRST, STANDIN, Platform, function, platform
 
 from fastgshare.manager.mps import pipe_directory
@@ -38,7 +38,7 @@ def mps(p: Platform, *, server: bool) -> list[int]:
 
 
 async def test_a_fault_stays_in_its_trust_group_which_is_soon_back(
-    tmp_path: Path, record_property: pytest.RecordProperty
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     async with platform(tmp_path, STANDIN) as p:
         await p.deploy(function("steady", group="good"), function("wild", group="bad"), function("mate", group="bad"))
