@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def test_the_stand_in_is_called_what_it_is(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["stand_in"] is True
     assert "test double: no GPU was used" in json.loads(path.read_text())["note"]
     assert "test double: no GPU was used" in path.with_suffix(".md").read_text()
+
+
+def test_places_of_the_machine_stay_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = Outcome("a", "A", why=f"{tmp_path}/lib/x is missing, {sys.prefix}/bin/python is there, /usr/bin/y too")
+
+    path = write(Check(GPU, BEGAN, 480), [outcome], 0.0, tmp_path)
+
+    said = "./lib/x is missing, PYTHON/bin/python is there, /usr/bin/y too"
+    assert json.loads(path.read_text())["sections"]["a"]["why"] == said
+    assert said in path.with_suffix(".md").read_text()
 
 
 def test_there_is_a_picture_once_there_is_something_to_draw() -> None:

@@ -70,7 +70,7 @@ def _host() -> dict[str, object]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory": f"{pages / 2**30:.1f} GiB",
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "user": "root" if os.geteuid() == 0 else "not root",
         "driver of the kernel": _first_line(Path("/proc/driver/nvidia/version")) or "none",

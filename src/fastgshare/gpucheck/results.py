@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,9 +74,17 @@ def write(check: Check, outcomes: Sequence[Outcome], took_s: float, directory: P
     return path
 
 
+def discreet(text: str) -> str:
+    """Text that does not say where on somebody's machine it was written."""
+    for place, name in ((Path.cwd(), "."), (Path(sys.prefix), "PYTHON"), (Path.home(), "~")):
+        if place != Path(place.anchor):
+            text = re.sub(rf"{re.escape(str(place))}(?=/|\b)", name, text)
+    return text
+
+
 def _replace(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_text(discreet(text), encoding="utf-8")
     unfinished.replace(path)
 
 
