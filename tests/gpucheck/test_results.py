@@ -81,5 +81,6 @@ def test_places_of_the_machine_stay_there(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_there_is_a_picture_once_there_is_something_to_draw() -> None:
-    assert picture_of([Outcome("a", "A")]) == ""
-    assert picture_of([Outcome("a", "A"), _outcome()]).startswith("<svg")
+    assert picture_of([Outcome("a", "A")], standin=False) == ""
+    assert picture_of([Outcome("a", "A"), _outcome()], standin=False).startswith("<svg")
+    assert "bert, stand-in" in picture_of([_outcome()], standin=True)

@@ -66,7 +66,7 @@ def write(check: Check, outcomes: Sequence[Outcome], took_s: float, directory: P
     """Write JSON, page and picture; each is whole at any moment. Returns the JSON's path. Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{check.stem}.json"
-    picture = picture_of(outcomes)
+    picture = picture_of(outcomes, standin=check.is_standin)
     if picture:
         _replace(directory / f"{check.stem}.svg", picture + "\n")
     _replace(directory / f"{check.stem}.md", page(check, outcomes, took_s, with_picture=bool(picture)))
@@ -88,10 +88,11 @@ def _replace(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def picture_of(outcomes: Sequence[Outcome]) -> str:
-    """Time sharing beside shares as SVG; "" before there is anything to draw."""
-    bars = next((outcome.findings.bars for outcome in outcomes if outcome.findings.bars), None)
-    return throughput_bars(bars) if bars else ""
+def picture_of(outcomes: Sequence[Outcome], *, standin: bool) -> str:
+    """Time sharing beside shares as SVG; "" before there is anything to draw. standin: every name says what it is of."""
+    bars = next((outcome.findings.bars for outcome in outcomes if outcome.findings.bars), {})
+    named = {f"{name}, stand-in" if standin else name: rates for name, rates in bars.items()}
+    return throughput_bars(named) if named else ""
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
