@@ -89,7 +89,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def picture_of(outcomes: Sequence[Outcome], *, standin: bool) -> str:
-    """Time sharing beside shares as SVG; "" before there is anything to draw. standin: every name says what it is of."""
+    """Time sharing beside shares as SVG; "" before there is anything to draw. standin: names say what they are of."""
     bars = next((outcome.findings.bars for outcome in outcomes if outcome.findings.bars), {})
     named = {f"{name}, stand-in" if standin else name: rates for name, rates in bars.items()}
     return throughput_bars(named) if named else ""
