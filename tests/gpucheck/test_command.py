@@ -32,7 +32,7 @@ def test_a_short_check_reports_or_says_why_not_and_calls_the_stand_in_what_it_is
         "machine",
         "--only",
         "throughput",
-        *("--budget-s", "20"),
+        *("--budget-s", "17"),
         "--json",
         "--out",
         str(tmp_path),

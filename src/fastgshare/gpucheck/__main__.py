@@ -24,7 +24,7 @@ from fastgshare.domain.errors import FastGShareError, InvalidValue
 from fastgshare.gpucheck import conformity, costs, interference, machine, questioning, throughput
 from fastgshare.gpucheck.benches import Bench
 from fastgshare.gpucheck.findings import Outcome, Status
-from fastgshare.gpucheck.results import STANDIN, Check, write
+from fastgshare.gpucheck.results import STANDIN, Check, discreet, write
 from fastgshare.gpucheck.sections import Section, run_all
 
 SECTIONS: Final = (
@@ -175,7 +175,7 @@ def main(words: Sequence[str] | None = None) -> int:
         watchdog.cancel()
     run.say(f"written to {run.path} and {run.path.with_suffix('.md').name}")
     if asked.json:
-        print(json.dumps(run.check.document(run.outcomes, run.took_s), ensure_ascii=False))
+        print(discreet(json.dumps(run.check.document(run.outcomes, run.took_s), ensure_ascii=False)))
     return 1 if any(outcome.status is Status.FAILED for outcome in run.outcomes) else 0
 
 
