@@ -27,7 +27,7 @@ NATIVE_CODE := $(filter %.cpp %.h,$(NATIVE)) $(wildcard bench/*.cpp tests/*/*.cp
 DEV := $(STAMPS)/extra-dev $(EXTRAS:%=$(STAMPS)/extra-%)
 WHAT_dev := linters and test tools
 WHAT_models := torch and transformers, for the tests of models
-PYTHON_CODE := src tests $(wildcard examples bench)
+PYTHON_CODE := src tests native/build.py $(wildcard examples bench)
 
 .PHONY: help
 help: ## list the targets

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from fastgshare.domain.devices import Device, DeviceKind
+from fastgshare.domain.errors import InstanceFailed
 from fastgshare.gpucheck.benches import Bench
-from fastgshare.gpucheck.crews import Crew, places, task
+from fastgshare.gpucheck.crews import Crew, Worker, places, task
 from fastgshare.gpucheck.loops import Task
 from fastgshare.gpucheck.names import EXCLUSIVE, LAUNCHES, SHARES, SMALL_LAUNCHES, TIME_SHARING, Mode
 from fastgshare.gpucheck.programs import worker_words
@@ -60,6 +63,20 @@ async def test_what_a_worker_cannot_do_is_a_line_too(bench: Bench) -> None:
 
     assert (wrong["status"], dead["status"]) == ("failed", "failed")
     assert "nothing" in wrong["why"] and "ended" in dead["why"]
+
+
+async def test_what_frameworks_say_between_the_lines_is_passed_over(tmp_path: Path) -> None:
+    code = "print('Loading weights'); print(7); print('{\"status\": \"ready\"}')"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    (tmp_path / "errors").write_text("Traceback\nRuntimeError: no device\n")
+    worker = Worker("one", process, tmp_path / "errors")
+
+    assert await worker.line(30) == {"status": "ready"}
+    with pytest.raises(InstanceFailed, match="ended: RuntimeError: no device"):
+        await worker.line(30)
+    await worker.leave()
 
 
 def test_a_task_of_the_replay_program_settles_and_ends_when_it_should() -> None:

@@ -53,19 +53,25 @@ async def work(bench: Bench, findings: Findings) -> None:
     quotas = findings.table("Error of quotas", _ROWS)
     failures = findings.table("Rows that failed", _ROWS)
     every = findings.table("All rows", _ROWS, shown=False)
-    mps = True
-    try:
-        await bench.open_mps()
-    except NotThere as error:
-        mps = False
-        findings.remarks.append(f"without MPS, SMs are not divided and rows on parts of them mean little: {error}")
     for topic in order():
-        row, rows = await _try(bench, topic, bench.base(mps=mps))
+        row, rows = await _try(bench, topic, bench.base(mps=await _has_mps(bench, findings)))
         topics.rows.append(row)
         every.rows += map(_shown, rows)
         quotas.rows += [_shown(each) for each in rows if each.topic in ("quota", "SM sum")]
         failures.rows += [_shown(each) for each in rows if each.result is Verdict.FAIL]
         findings.goals[:] = [goal(topics)]
+
+
+async def _has_mps(bench: Bench, findings: Findings) -> bool:
+    """Whether MPS serves the next topic: the one before may have ended processes at work, and its server with them."""
+    try:
+        await bench.open_mps()
+    except NotThere as error:
+        remark = f"without MPS, SMs are not divided and rows on parts of them mean little: {error}"
+        if remark not in findings.remarks:
+            findings.remarks.append(remark)
+        return False
+    return True
 
 
 async def _try(bench: Bench, topic: str, base: Mapping[str, str]) -> tuple[dict[str, object], list[Row]]:

@@ -57,15 +57,21 @@ class Worker:
 
     async def line(self, patience_s: float) -> Line:
         """What it answers. Raises `InstanceFailed` if it ends, or says nothing for so long."""
-        assert self.process.stdout is not None
         try:
-            text = await asyncio.wait_for(self.process.stdout.readline(), patience_s)
+            async with asyncio.timeout(patience_s):
+                return await self._next_line()
         except TimeoutError:
             raise InstanceFailed(self.instance_id, f"said nothing for {patience_s:.0f} s") from None
-        if not text:
-            raise InstanceFailed(self.instance_id, f"ended: {await asyncio.to_thread(self._last_words)}")
-        found: Line = json.loads(text)
-        return found
+
+    async def _next_line(self) -> Line:
+        """The next one that is ours: frameworks say things too."""
+        assert self.process.stdout is not None
+        while text := await self.process.stdout.readline():
+            with suppress(ValueError):
+                found = json.loads(text)
+                if isinstance(found, dict):
+                    return found
+        raise InstanceFailed(self.instance_id, f"ended: {await asyncio.to_thread(self._last_words)}")
 
     async def perform(self, task: Task) -> Line:
         """What came of a task; what went wrong is a line with status "failed" too."""

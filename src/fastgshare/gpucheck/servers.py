@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.domain.errors import FastGShareError
+from fastgshare.domain.errors import FastGShareError, PartitionerUnavailable
 from fastgshare.domain.partitions import Partitioning
 from fastgshare.gpucheck.findings import NotThere
 from fastgshare.manager.mps import MpsControl
@@ -38,7 +38,7 @@ class Servers:
                 device_id = self._device.id if self._device.kind is DeviceKind.GPU else ""
                 program = find_control(self._device, self._env)
                 self._control = MpsControl(self._directory / "mps", program, device_id, self._env)
-            await asyncio.to_thread(self._control.start)
+            await asyncio.to_thread(_start, self._control)
         except FastGShareError as error:
             self._problem = f"MPS: {error}"
             raise NotThere(self._problem) from error
@@ -51,3 +51,11 @@ class Servers:
         """End it."""
         if self._control is not None:
             await asyncio.to_thread(self._control.quit)
+
+
+def _start(control: MpsControl) -> None:
+    """Have it run, also after processes were ended in the middle of their work. Raises `PartitionerUnavailable`."""
+    try:
+        control.start()
+    except PartitionerUnavailable:
+        control.recover()
