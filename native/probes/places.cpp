@@ -36,16 +36,21 @@ constexpr char kImage[] = R"(.version 6.0
 //.standin full_ns=20000 blocks_per_sm=1 bandwidth=0
 .visible .entry places(.param .u64 out, .param .u64 ns)
 {
-  .reg .u32 %block, %sm;
-  .reg .u64 %at, %now, %until, %offset;
+  .reg .u32 %block, %blocks, %sm, %numbers;
+  .reg .u64 %out, %at, %now, %until, %offset;
   .reg .pred %more;
   mov.u32 %block, %ctaid.x;
   mov.u32 %sm, %smid;
-  ld.param.u64 %at, [out];
-  cvta.to.global.u64 %at, %at;
+  mov.u32 %blocks, %nctaid.x;
+  mov.u32 %numbers, %nsmid;
+  ld.param.u64 %out, [out];
+  cvta.to.global.u64 %out, %out;
   mul.wide.u32 %offset, %block, 4;
-  add.u64 %at, %at, %offset;
+  add.u64 %at, %out, %offset;
   st.global.u32 [%at], %sm;
+  mul.wide.u32 %offset, %blocks, 4;
+  add.u64 %at, %out, %offset;
+  st.global.u32 [%at], %numbers;
   ld.param.u64 %until, [ns];
   mov.u64 %now, %globaltimer;
   add.u64 %until, %until, %now;
@@ -118,24 +123,31 @@ struct Device {
   }
 };
 
-// The SMs on which blocks of a kernel ran that fills them, on a stream; none where the device does not say.
-std::vector<uint32_t> seen_on(CUfunction kernel, CUstream stream, unsigned int sms) {
-  unsigned int blocks = sms * kRounds;
+// What blocks say of where they ran; nothing where the device does not model it.
+struct Places {
+  std::vector<uint32_t> seen;
+  int numbers = 0;  // so many numbers of SMs there may be
+};
+
+// The SMs on which blocks of a kernel ran that fills them, on a stream.
+Places places_on(CUfunction kernel, CUstream stream, unsigned int sms) {
+  unsigned int blocks = sms * kRounds, words = blocks + 1;
   CUdeviceptr out;
   uint64_t spin_ns = 50'000;
-  MUST(cuMemAlloc_v2, &out, blocks * sizeof(uint32_t));
-  MUST(cuMemsetD32_v2, out, kUnwritten, blocks);
+  MUST(cuMemAlloc_v2, &out, words * sizeof(uint32_t));
+  MUST(cuMemsetD32_v2, out, kUnwritten, words);
   MUST(cuCtxSynchronize);
   void* parameters[] = {&out, &spin_ns};
   // Blocks of this size are two to an SM at most: there are enough of them for all SMs.
   MUST(cuLaunchKernel, kernel, blocks, 1, 1, 1024, 1, 1, 0, stream, parameters, nullptr);
   MUST(cuStreamSynchronize, stream);
-  std::vector<uint32_t> written(blocks);
-  MUST(cuMemcpyDtoH_v2, written.data(), out, blocks * sizeof(uint32_t));
+  std::vector<uint32_t> written(words);
+  MUST(cuMemcpyDtoH_v2, written.data(), out, words * sizeof(uint32_t));
   MUST(cuMemFree_v2, out);
-  std::set<uint32_t> found(written.begin(), written.end());
+  uint32_t numbers = written.back();
+  std::set<uint32_t> found(written.begin(), written.end() - 1);
   found.erase(kUnwritten);
-  return {found.begin(), found.end()};
+  return {{found.begin(), found.end()}, numbers == kUnwritten ? 0 : static_cast<int>(numbers)};
 }
 
 int command_seen(const Options& options) {
@@ -144,8 +156,8 @@ int command_seen(const Options& options) {
   do {
     int sms = 0;
     MUST(cuDeviceGetAttribute, &sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
-    auto seen = seen_on(device.kernel("places"), nullptr, static_cast<unsigned int>(device.sms));
-    Line().add("sms", sms).add("seen", seen).print();
+    Places places = places_on(device.kernel("places"), nullptr, static_cast<unsigned int>(device.sms));
+    Line().add("sms", sms).add("seen", places.seen).add("numbers", places.numbers).print();
   } while (left-- > 0 && probe::wait_for_word());
   return 0;
 }
@@ -184,11 +196,11 @@ int command_green(const Options& options) {
   std::vector<CUdevResource> parts = split(static_cast<unsigned int>(options.number("sms", 8)));
   std::vector<Part> contexts(parts.begin(), parts.end());
   for (size_t i = 0; i < parts.size(); ++i) {
-    auto seen = seen_on(kernel, contexts[i].stream, parts[i].sm.smCount);
+    Places places = places_on(kernel, contexts[i].stream, parts[i].sm.smCount);
     Line()
         .add("part", static_cast<int>(i))
         .add("sms", static_cast<int>(parts[i].sm.smCount))
-        .add("seen", seen)
+        .add("seen", places.seen)
         .print();
   }
   Line().add("status", "held").print();

@@ -265,6 +265,10 @@ async def test_one_that_hangs_is_cut_off_with_all_that_it_started(bench: Bench) 
     assert _running(str(bench.directory)) == []
 
 
+def test_all_of_them_end_within_a_minute() -> None:
+    assert sum(question.LIMIT_S for question in questioning.ALL) <= 60
+
+
 async def test_whatever_one_does_the_next_one_is_asked(bench: Bench) -> None:
     findings = Findings()
     await questioning.work(bench, findings, [_Asks(_slips), _Asks(_answers)])
@@ -334,7 +338,7 @@ def test_a_grid_has_a_row_for_every_step() -> None:
         Seen(3, 2, frozenset({0, 1})),
         Seen(1, 2, frozenset({4, 5})),
         Seen(7, 10, frozenset(range(10))),
-        Seen(13, 18, frozenset(range(20))),
+        Seen(13, 18, frozenset(range(20)), 132),
     ]
     answer = percentages.grid(found, {50: "no time was left"})
 
@@ -348,6 +352,7 @@ def test_a_grid_has_a_row_for_every_step() -> None:
         {"sms": 18, "percent": "13", "ran_on_sms": "20", "different_sets": 1, "which_sms": "0-19"},
     ]
     assert answer.details["problems"] == {"50": "no time was left"}
+    assert answer.details["sm_numbers"] == [132]
 
 
 def test_no_process_that_could_look_is_no_grid() -> None:

@@ -17,7 +17,7 @@ from fastgshare.gpucheck.questions.places import Line, PlacesFailed, Run, error_
 from fastgshare.manager.mps import MpsControl
 
 QUESTION: Final = "How far does a fault spread?"
-LIMIT_S: Final = 20.0
+LIMIT_S: Final = 18.0
 FAULTY: Final = "the faulty MPS server"
 OTHER: Final = "another MPS server"
 NONE: Final = "no MPS"

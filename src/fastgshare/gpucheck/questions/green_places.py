@@ -13,7 +13,7 @@ from fastgshare.gpucheck.questions.answers import Answer, in_words, ranges
 from fastgshare.gpucheck.questions.places import Run, mps, places
 
 QUESTION: Final = "Do equal green-context splits in two processes land on the same SMs?"
-LIMIT_S: Final = 10.0
+LIMIT_S: Final = 9.0
 SMS: Final = 16
 """Of every part."""
 

@@ -17,8 +17,8 @@ from fastgshare.gpucheck.questions.answers import Answer, ranges
 from fastgshare.gpucheck.questions.places import PlacesFailed, mps, say
 
 QUESTION: Final = "What is the real grid of the MPS percentage?"
-LIMIT_S: Final = 18.0
-_NO_MORE_AFTER_S: Final = 11.0
+LIMIT_S: Final = 16.0
+_NO_MORE_AFTER_S: Final = 10.0
 """Then no more processes are started, so that those that are there can end, and their server."""
 _PERCENTAGE: Final = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 _MOST: Final = 16
@@ -26,11 +26,15 @@ _MOST: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Of a process at a percentage: how many SMs it is told of, and the SMs that its blocks ran on, if they tell."""
+    """Of a process at a percentage: how many SMs it is told of, and the SMs that its blocks ran on, if they tell.
+
+    numbers: how many numbers of SMs there may be, as its blocks are told; 0: they do not tell.
+    """
 
     percent: int
     sms: int
     seen: frozenset[int] = frozenset()
+    numbers: int = 0
 
 
 async def answer(bench: Bench) -> Answer:
@@ -47,7 +51,7 @@ async def answer(bench: Bench) -> Answer:
                 return
             try:
                 line = await say({**env, _PERCENTAGE: str(percent)}, "seen")
-                found.append(Seen(percent, line["sms"], frozenset(line["seen"])))
+                found.append(Seen(percent, line["sms"], frozenset(line["seen"]), line["numbers"]))
             except PlacesFailed as error:
                 problems[percent] = str(error)
 
@@ -69,6 +73,7 @@ def grid(found: Sequence[Seen], problems: Mapping[int, str]) -> Answer:
         "steps": rows,
         "distinct_steps": len(rows),
         "percentages": len(found),
+        "sm_numbers": sorted({seen.numbers for seen in found if seen.numbers}),
         "each": {str(seen.percent): seen.sms for seen in sorted(found, key=lambda seen: seen.percent)},
         "problems": {str(percent): why for percent, why in sorted(problems.items())},
     }

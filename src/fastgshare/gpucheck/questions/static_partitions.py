@@ -19,7 +19,7 @@ from fastgshare.manager.mps_programs import LOGS, PIPES, Child, end_all, find_co
 from fastgshare.manager.mps_shell import MpsShell, in_a_line
 
 QUESTION: Final = "Does an MPS static partition change while instances run?"
-LIMIT_S: Final = 10.0
+LIMIT_S: Final = 9.0
 _WAYS: Final = (("-f", "-S"), ("-d", "-S"), ("-S",))
 """In the foreground it ends with us; where that does not go with -S, in the background, or as it likes."""
 _START_S: Final = 3.0

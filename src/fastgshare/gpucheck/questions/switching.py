@@ -11,7 +11,7 @@ from fastgshare.gpucheck.questions.answers import Answer
 from fastgshare.gpucheck.questions.places import Line, mps, say
 
 QUESTION: Final = "What does it cost to create a green context, and to switch to another?"
-LIMIT_S: Final = 8.0
+LIMIT_S: Final = 7.0
 _WORDS: Final = ("cost", "sms=16", "n=30", "launches=300")
 _FIGURES: Final = {
     "create_ns": "create",
