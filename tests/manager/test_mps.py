@@ -135,6 +135,26 @@ def test_a_daemon_that_cannot_end_its_server_is_replaced(ground: Ground, monkeyp
     assert control.pid != before
 
 
+def test_a_daemon_that_is_killed_while_its_server_is_looked_at_is_replaced(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = ground.control()
+    control.start()
+    before, looks_sound = control.pid, control._is_sound
+
+    def is_sound() -> bool:
+        sound = looks_sound()
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: control.pid != before, 5)
+        return sound
+
+    monkeypatch.setattr(control, "_is_sound", is_sound)
+    control.recover()
+    monkeypatch.undo()
+    assert control.problem() == ""
+    assert control.pid not in (0, before)
+
+
 def test_a_program_that_cannot_do_its_work_is_one_clear_error(ground: Ground) -> None:
     control = ground.control()
     ground.script.write_text("dies")
@@ -241,6 +261,16 @@ def test_what_stays_is_found_by_others(ground: Ground) -> None:
     assert (control.pid, control.shell.servers()) == (daemon, [server])
     control.quit()
     assert left_behind(control.pipes) == []
+
+
+def test_what_stays_is_found_without_a_file_that_names_it(ground: Ground) -> None:
+    first = ground.control(stays=True)
+    first.start()
+    (first.pipes / "nvidia-cuda-mps-control.pid").unlink()
+    second = ground.control(stays=True)
+    assert second.pid == first.pid
+    second.start()
+    assert second.shell.servers() == first.shell.servers() != []
 
 
 def test_long_paths_have_short_ones_that_stand_for_them(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ class Quarantine:
         key = (berth.device.id, group)
         if key not in self._under_way:
             name = f"recovery of trust group {group} on device {berth.device.id}"
-            self._under_way[key] = self._tasks.create_task(self._recover(berth, group, ends, may_be_lost), name=name)
+            task = self._tasks.create_task(self._recover(berth, group, ends, may_be_lost), name=name)
+            self._under_way[key] = task
+            task.add_done_callback(lambda _: self._under_way.pop(key))  # also of one that is called off unbegun
 
     async def entry(self, berth: Berth, group: str) -> None:
         """Return once processes of a group can start on a device. Raises `PartitionerUnavailable`."""
@@ -75,5 +77,3 @@ class Quarantine:
         except FastGShareError as error:
             self._failed.add(key)
             _LOGGER.warning("trust group %s on device %s did not recover: %s", group, berth.device.id, error)
-        finally:
-            del self._under_way[key]

@@ -15,7 +15,7 @@ from typing import Final
 
 from fastgshare.domain.errors import PartitionerUnavailable
 from fastgshare.manager.environments import without_share
-from fastgshare.manager.mps_programs import LOGS, PID_FILE, PIPES, Child, end_all, is_of, left_behind, wait_until
+from fastgshare.manager.mps_programs import FOREGROUND, LOGS, PIPES, Child, control_in, end_all, left_behind, wait_until
 from fastgshare.manager.mps_shell import MpsShell, in_a_line
 
 START_S: Final = 10.0
@@ -70,11 +70,7 @@ class MpsControl:
         """Process id of the control daemon; 0 if none runs."""
         if self._child is not None:
             return 0 if self._child.has_ended() else self._child.pid
-        try:
-            pid = int((self.pipes / PID_FILE).read_text())
-        except (OSError, ValueError):
-            return 0
-        return pid if is_of(pid, self.pipes) else 0
+        return control_in(self.pipes)
 
     def problem(self) -> str:
         """Why no process can come in, or those that are in cannot go on; "" if all is well."""
@@ -146,7 +142,7 @@ class MpsControl:
             problem = f"MPS's directory {error.filename} cannot be made ({error.strerror})"
             raise PartitionerUnavailable(problem) from None
         program = str(self.shell.program)
-        child = Child([program, "-f"], self.shell.env, self.logs / "control.out", stays=self._stays)
+        child = Child([program, FOREGROUND], self.shell.env, self.logs / "control.out", stays=self._stays)
         self._child = child
         if wait_until(lambda: child.has_ended() or (self.pipes / "control").exists(), START_S):
             if not child.has_ended():
@@ -190,8 +186,9 @@ class MpsControl:
         """
         deadline = time.monotonic() + within_s
         with self._lock:
-            if self._is_sound() and (self._gets_well() or self._has_new_server()):
-                return
+            with suppress(PartitionerUnavailable):  # else the control daemon is to blame, and is replaced
+                if self._is_sound() and (self._gets_well() or self._has_new_server()):
+                    return
             self._start_control()
             self._start_server(max(_SELF_HEALING_S, deadline - time.monotonic()))
 
@@ -202,17 +199,14 @@ class MpsControl:
         return has_one and wait_until(lambda: not self.problem(), _SELF_HEALING_S)
 
     def _has_new_server(self) -> bool:
-        try:
-            before = self.shell.servers()
-            self._servers = set()
-            for server in before:
-                self.shell.ask(f"shutdown_server {server} -f", _SHUTDOWN_S)
-            if wait_until(lambda: not set(before) & set(self.shell.servers()), _SHUTDOWN_S):
-                self._start_server(_NEW_SERVER_S)
-                return True
-        except PartitionerUnavailable:
-            pass  # the control daemon is to blame, and is replaced
-        return False
+        before = self.shell.servers()
+        self._servers = set()
+        for server in before:
+            self.shell.ask(f"shutdown_server {server} -f", _SHUTDOWN_S)
+        if not wait_until(lambda: not set(before) & set(self.shell.servers()), _SHUTDOWN_S):
+            return False
+        self._start_server(_NEW_SERVER_S)
+        return True
 
 
 def log_directory(pipes: Path) -> Path:

@@ -23,6 +23,7 @@ CONTROL: Final = "nvidia-cuda-mps-control"
 PIPES: Final = "CUDA_MPS_PIPE_DIRECTORY"
 LOGS: Final = "CUDA_MPS_LOG_DIRECTORY"
 PID_FILE: Final = f"{CONTROL}.pid"
+FOREGROUND: Final = "-f"
 STANDIN_CONTROL: Final = f"standin/bin/{CONTROL}"
 _FAMILY: Final = "nvidia-cuda-mps-"
 _DEFAULT_PIPES: Final = "/tmp/nvidia-mps"
@@ -128,6 +129,20 @@ def left_behind(pipes: Path) -> list[int]:
     return [pid for pid in _own_processes() if is_of(pid, pipes)]
 
 
+def control_in(pipes: Path) -> int:
+    """Process id of the control daemon of a pipe directory; 0 if none runs.
+
+    By its file; one in the foreground may have written none, and is known by its command line.
+    """
+    try:
+        pid = int((pipes / PID_FILE).read_text())
+    except (OSError, ValueError):
+        pid = 0
+    if pid and is_of(pid, pipes):
+        return pid
+    return next((pid for pid in left_behind(pipes) if FOREGROUND in _words(pid)), 0)
+
+
 def end_all(pids: Iterable[int]) -> None:
     """End processes: by SIGTERM, those that are still there after half a second by SIGKILL."""
     processes = []
@@ -166,11 +181,18 @@ def _own_processes() -> Iterator[int]:
 
 def is_of(pid: int, pipes: Path) -> bool:
     """Whether a process is one of MPS's that belongs to a pipe directory, and still runs."""
-    folder = Path("/proc") / str(pid)
+    words = _words(pid)[:3]  # an interpreter may come before the program
+    if not any(Path(word).name.startswith(_FAMILY) for word in words):
+        return False
     try:
-        words = (folder / "cmdline").read_bytes().split(b"\0")[:3]  # an interpreter may come before the program
-        if not any(Path(os.fsdecode(word)).name.startswith(_FAMILY) for word in words):
-            return False
-        return os.fsencode(f"{PIPES}={pipes}") in (folder / "environ").read_bytes().split(b"\0")
+        return os.fsencode(f"{PIPES}={pipes}") in (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
+
+
+def _words(pid: int) -> list[str]:
+    """A process's command line; none of one that has ended."""
+    try:
+        return os.fsdecode((Path("/proc") / str(pid) / "cmdline").read_bytes()).split("\0")
+    except OSError:
+        return []
