@@ -65,7 +65,9 @@ def test_a_framework_that_is_broken_is_one_error(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(backends, "_backend", broken)
     with pytest.raises(InvalidValue) as raised:
         choose_backend("net.pt2", DeviceKind.CPU)
-    assert str(raised.value).endswith(".pt2 where torch can compute on a cpu device (libtorch.so: cannot allocate memory)")
+    assert str(raised.value).endswith(
+        ".pt2 where torch can compute on a cpu device (libtorch.so: cannot allocate memory)"
+    )
 
 
 class Recorded:
