@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from fastgshare.domain.deployments import Deployment
 from fastgshare.domain.errors import InvalidValue, NotFound
 from fastgshare.domain.functions import Function
+from fastgshare.state.databases import explained, open_database
 from fastgshare.state.errors import StateUnavailable
-from fastgshare.state.schemas import migrate
+from fastgshare.state.schemas import FUNCTIONS
 
 _BUSY_S: Final = 2.0
-_REASONS: Final = {
-    "SQLITE_FULL": "the disk is full",
-    "SQLITE_BUSY": "another process keeps it locked",
-    "SQLITE_LOCKED": "another process keeps it locked",
-    "SQLITE_READONLY": "it cannot be written",
-    "SQLITE_CANTOPEN": "it cannot be opened",
-    "SQLITE_NOTADB": "it is not a database",
-    "SQLITE_CORRUPT": "the database is damaged",
-    "SQLITE_IOERR": "reading or writing failed (is the disk full?)",
-}
 
 Encode = Callable[[Function], dict[str, object]]
 Decode = Callable[[dict[str, object]], Function]
@@ -46,14 +35,7 @@ class FunctionStore:
         self._encode = encode
         self._decode = decode
         self._now_unix_s = now_unix_s
-        with self._explained():
-            self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-        try:
-            with self._explained():
-                migrate(self._connection, path)
-        except StateUnavailable:
-            self._connection.close()
-            raise
+        self._connection = open_database(path, FUNCTIONS, busy_s=_BUSY_S)
 
     def put(self, function: Function, replicas: int) -> None:
         """Store a function, or replace the one of that name (its creation time stays)."""
@@ -87,7 +69,7 @@ class FunctionStore:
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
         """One statement, committed before it returns."""
-        with self._explained():
+        with explained(self._path):
             return self._connection.execute(statement, values).fetchall()
 
     def _deployment(self, name: str, document: str, replicas: int, created_unix_s: float) -> Deployment:
@@ -95,12 +77,3 @@ class FunctionStore:
             return Deployment(self._decode(json.loads(document)), replicas, created_unix_s)
         except (ValueError, InvalidValue) as error:
             raise StateUnavailable(self._path, f"function {name!r} cannot be read: {error}") from error
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorname", "") or ""
-            known = (reason for prefix, reason in _REASONS.items() if code.startswith(prefix))
-            raise StateUnavailable(self._path, next(known, str(error))) from error
