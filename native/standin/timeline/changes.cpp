@@ -8,6 +8,9 @@
 namespace standin {
 namespace {
 
+// Any word of a device, whatever it says.
+using Word [[gnu::may_alias]] = uint64_t;
+
 // Shows `finished` before `next_ns`: who sees that nothing ends before his time sees all that ended.
 void show(st_device* device, QueueSet* finished) {
   while (!finished->empty()) {
@@ -41,7 +44,8 @@ Lock::~Lock() { pthread_mutex_unlock(&device_->mutex); }
 void undo(st_device* device) {
   while (device->undos > 0) {
     const Undo& entry = device->undo[device->undos - 1];
-    __builtin_memcpy(reinterpret_cast<char*>(device) + entry.offset, &entry.old, 8);
+    auto* word = reinterpret_cast<Word*>(reinterpret_cast<char*>(device) + entry.offset);
+    __atomic_store_n(word, entry.old, __ATOMIC_RELAXED);
     // The count last: who dies here leaves an entry to be undone once more, which changes nothing.
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     device->undos -= 1;

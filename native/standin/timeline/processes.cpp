@@ -26,7 +26,7 @@ void arrive(Change* change, Process* process, uint32_t pid, uint64_t sms, uint64
   process->pid = pid;
   process->sms = sms;
   process->group = group;
-  process->fault = change->device->lost ? ST_LOST : 0;
+  store(&process->fault, uint64_t{change->device->lost ? ST_LOST : 0});
   process->mem_bytes = process->kernels = 0;
   process->busy_ns = process->sm_ns = process->busy_now = process->sms_now = 0;
   process->since_ns = change->at;
