@@ -19,6 +19,7 @@ class Link(asyncio.Protocol):
 
     ready: its longest burst in seconds once it is ready; `InstanceFailed` if it says that it cannot start.
     lost: done when the link has ended; holds why if the instance broke the protocol, else "".
+    sample: the body of a typical request, if the instance was asked for it and has one.
     """
 
     def __init__(self, instance_id: str) -> None:
@@ -26,6 +27,7 @@ class Link(asyncio.Protocol):
         self.ready: asyncio.Future[float] = loop.create_future()
         self.ready.add_done_callback(_look_at)
         self.lost: asyncio.Future[str] = loop.create_future()
+        self.sample: bytes | None = None
         self._instance_id = instance_id
         self._decoder = Decoder()
         self._transport: asyncio.Transport | None = None
@@ -122,7 +124,8 @@ class Link(asyncio.Protocol):
 
     def _take(self, frame: Frame) -> None:
         match frame:
-            case Ready(burst_s) if not self.ready.done():
+            case Ready(burst_s, sample) if not self.ready.done():
+                self.sample = sample
                 self.ready.set_result(burst_s)
             case Failed(reason) if not self.ready.done():
                 self.ready.set_exception(InstanceFailed(self._instance_id, reason))

@@ -47,7 +47,7 @@ class LocalCluster:
     start_timeout_s: how long an instance may take to become ready.
     hang_s: how long after the latest deadline of a batch its instance counts as hung, and is ended.
     threads, spin: threads of every instance (None: one per core of its rect; on a GPU, one) and whether they wait
-    busily.
+    busily. wants_samples: whether instances are asked for the body of a typical request.
 
     On the CPU an instance takes tokens for its bursts itself; on a GPU, and on the stand-in, the hook does that for all
     that it launches, as for any program, and measures its bursts. A fault ends all instances of its trust group on that
@@ -67,6 +67,7 @@ class LocalCluster:
         hang_s: float = 30.0,
         threads: int | None = None,
         spin: bool = False,
+        wants_samples: bool = False,
     ) -> None:
         self._berths = {d.id: Berth(d, daemon, partitioners.get(d.id), states.get(d.id)) for d in devices}
         self._daemon = daemon
@@ -76,6 +77,7 @@ class LocalCluster:
         self._hang_s = hang_s
         self._threads = threads
         self._spin = spin
+        self._wants_samples = wants_samples
         self._members: dict[str, Member] = {}
         self._listeners: list[Callable[[InstanceStatus], None]] = []
         self._device_listeners: list[Callable[[str, str, str], None]] = []
@@ -134,6 +136,15 @@ class LocalCluster:
         berth = self._berth(device_id)
         if not berth.closed:
             self._close(berth, "drained", f"device {device_id} is being drained: {reason}")
+
+    def sample(self, instance_id: str) -> bytes | None:
+        """The body of a typical request to an instance that is ready; None if it has none, or was not asked for it.
+
+        Raises `NotFound`.
+        """
+        if instance_id not in self._members:
+            raise NotFound("instance", instance_id)
+        return self._members[instance_id].link.sample
 
     async def start(self, instance: Instance) -> None:
         """Start an instance and return once it is ready.
@@ -259,6 +270,10 @@ class LocalCluster:
         self._members[instance.id] = member
         self._tasks.create_task(self._see_to_its_end(member), name=f"instance {instance.id}")
         member.life.begin(process.pid)
+        group = instance.function.trust_group
+        if berth.closed or self._faults.holds(berth, group):
+            overtaken = f"the work of trust group {group} on device {berth.device.id} failed while it started"
+            member.condemn(berth.closed or overtaken, blameless=True)
         return member
 
     async def _introduce(self, member: Member) -> None:
@@ -308,6 +323,7 @@ class LocalCluster:
             "device": str(berth.device.kind),
             "threads": self._threads or (1 if berth.is_hooked else len(berth.cores(instance))),
             "spin": self._spin,
+            "wants_sample": self._wants_samples,
             "daemon_socket": str(self._daemon.socket_path) if self._daemon is not None and takes_tokens else None,
             "mem_bytes": 0 if berth.is_hooked else instance.function.share.mem_bytes,
         }

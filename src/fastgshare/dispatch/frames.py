@@ -36,9 +36,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Instance to cluster: it answers from now on; burst_s is its longest burst in seconds."""
+    """Instance to cluster: it answers from now on; burst_s is its longest burst in seconds.
+
+    sample: the body of a typical request, if HELLO asks for it and there is one.
+    """
 
     burst_s: float
+    sample: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,8 @@ def _describe(frame: Frame) -> tuple[int, object, tuple[bytes, ...]]:
     match frame:
         case Hello(document):
             return 1, dict(document), ()
-        case Ready(burst_s):
-            return 2, [burst_s], ()
+        case Ready(burst_s, sample):
+            return (2, [burst_s], ()) if sample is None else (2, [burst_s, len(sample)], (sample,))
         case Failed(reason):
             return 3, [reason], ()
         case Batch(batch_id, requests):
@@ -225,8 +229,10 @@ def _hello(description: object, bodies: _Bodies) -> Frame:
 
 
 def _ready(description: object, bodies: _Bodies) -> Frame:
+    burst_s, *size = _typed(description, list) or [None]
+    sample = bodies.take(_typed(_items(size, 1)[0], int)) if size else None
     bodies.end()
-    return Ready(_number(_items(description, 1)[0]))
+    return Ready(_number(burst_s), sample)
 
 
 def _failed(description: object, bodies: _Bodies) -> Frame:

@@ -25,7 +25,7 @@ def run(connection: Connection) -> int:
     """Start as HELLO says, answer batches until STOP. The exit status: 0, or 1 if it could not start or go on."""
     hello = connection.greet()
     try:
-        worker, gate, burst_s = _start(parse_start(hello.document))
+        worker, gate, ready = _start(parse_start(hello.document))
     except FastGShareError as error:
         return _fail(connection, str(error))
     except MemoryError as error:
@@ -33,7 +33,7 @@ def run(connection: Connection) -> int:
     except Exception as error:
         _LOGGER.exception("the instance cannot start")
         return _fail(connection, f"the instance cannot start: {describe(error)}")
-    connection.send(Ready(burst_s))
+    connection.send(ready)
     status = _serve(connection, worker)
     connection.flush()
     if gate is not None:
@@ -48,8 +48,8 @@ def _fail(connection: Connection, reason: str) -> int:
     return 1
 
 
-def _start(start: Start) -> tuple[Worker, Gate | None, float]:
-    """An instance's worker, warmed up; its gate; its longest burst in seconds (0: not known)."""
+def _start(start: Start) -> tuple[Worker, Gate | None, Ready]:
+    """An instance's worker, warmed up; its gate; what it says of itself: its longest burst (0: not known)."""
     set_environment(start.function.env, start.threads)
     cap_memory(start.mem_bytes)
     gate = open_gate(start)
@@ -61,7 +61,7 @@ def _start(start: Start) -> tuple[Worker, Gate | None, float]:
     burst_s = turn.bursts.news() or 0.0
     turn.attach(gate)  # not before: how long its bursts are, and so when they may start, is known only now
     _LOGGER.info("instance %s is ready, longest burst %.1f ms", start.instance_id, burst_s * 1e3)
-    return worker, gate, burst_s
+    return worker, gate, Ready(burst_s, handler.sample if start.wants_sample else None)
 
 
 def _sizes(handler: Handler, start: Start) -> Sequence[int]:

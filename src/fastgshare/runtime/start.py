@@ -32,6 +32,7 @@ class Start:
 
     threads: of a model. spin: whether they wait busily. mem_bytes: how far the process's own memory may grow (0: no
     cap, as on a GPU, where the hook caps the device's memory). device: what kind of device it is on.
+    wants_sample: whether the cluster wants to know the body of a typical request.
     """
 
     instance_id: str
@@ -41,6 +42,7 @@ class Start:
     daemon_socket: Path | None
     mem_bytes: int
     device: DeviceKind = DeviceKind.CPU
+    wants_sample: bool = False
 
 
 def parse_start(document: Mapping[str, object]) -> Start:
@@ -57,6 +59,7 @@ def parse_start(document: Mapping[str, object]) -> Start:
         daemon_socket=None if socket_path is None else Path(_typed(document, "daemon_socket", str)),
         mem_bytes=_typed(document, "mem_bytes", int),
         device=_kind(document.get("device", DeviceKind.CPU)),
+        wants_sample=document.get("wants_sample") is True,
     )
 
 
