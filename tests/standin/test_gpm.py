@@ -179,6 +179,7 @@ def test_a_device_that_is_lost_says_so_and_nothing_else(state: Path) -> None:
     source = """
         sample = nvml.nvmlGpmSampleAlloc()
         uuid = nvml.nvmlDeviceGetUUID(gpu)
+        print("known", flush=True)
         input()
         print(nvml.nvmlEventSetWait_v2(events, 20_000).eventData)
         for function, *arguments in (
@@ -197,6 +198,7 @@ def test_a_device_that_is_lost_says_so_and_nothing_else(state: Path) -> None:
         print(nvml.nvmlDeviceGetCount(), nvml.nvmlErrorString(nvml.NVML_ERROR_GPU_IS_LOST))
         """
     program = waiting(state, source)
+    assert program.stdout is not None and program.stdout.readline() == "known\n"
     fault(state, "xid=79", "lose")
     first, *refusals, last = program.communicate("\n", timeout=30)[0].splitlines()
     assert (first, last) == ("79", "1 The stand-in's device is lost")
