@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fastgshare.cluster import local
 from fastgshare.cluster.local import LocalCluster
 from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import (
@@ -618,6 +619,24 @@ async def test_the_daemons_verdict_on_a_fault_is_that_of_the_group() -> None:
         ]
 
 
+async def test_who_is_hit_first_is_not_blamed_where_the_daemon_knows_whose_fault_it_was() -> None:
+    daemon = Daemon()
+    cluster = LocalCluster([DEVICE], command=COMMAND, daemon=daemon, partitioners={"cpu": Divider()})
+    async with asyncio.timeout(60), cluster:
+        watched = Watched(cluster)
+        for made in (member("a-1"), member("a-2", do="hang"), member("b-1", "b")):
+            await cluster.start(made)
+        working = asyncio.create_task(cluster.send("a-2", [request()]))
+        await watched.until_line("batch")
+        daemon.verdicts |= {"a-1": f"{FAULT} 700", "a-2": f"{FAULT} 719"}
+        os.kill(next(s.pid for s in cluster.observe() if s.id == "a-2"), signal.SIGKILL)
+        assert not (await watched.until(S.FAILED, "a-1")).blameless
+        with pytest.raises(InstanceLost):
+            await working
+        assert (await watched.until(S.FAILED, "a-2")).blameless
+        assert ids(watched) == {"b-1"}
+
+
 async def test_a_lost_device_ends_what_is_on_it_and_takes_nothing_more() -> None:
     async with two_devices() as (watched, divider):
         for made in (member("a-1", do="hang"), member("a-2", device_id="other")):
@@ -639,6 +658,24 @@ async def test_a_lost_device_ends_what_is_on_it_and_takes_nothing_more() -> None
         assert late.value.blameless
         divider.fail("default")
         assert ids(watched) == {"a-2"}
+
+
+@pytest.mark.parametrize("happens", ["loss", "fault"])
+async def test_what_happens_while_a_process_is_started_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    start_instance = local.start_instance
+    async with two_devices() as (watched, divider):
+
+        async def overtaken(*arguments: Any) -> Any:
+            divider.fail("default") if happens == "fault" else watched.cluster.lose("cpu", "XID 79")
+            return await start_instance(*arguments)
+
+        monkeypatch.setattr(local, "start_instance", overtaken)
+        with pytest.raises(InstanceFailed, match="while it started" if happens == "fault" else "device cpu was lost"):
+            await watched.cluster.start(member("a-1"))
+        assert (await watched.until(S.FAILED, "a-1")).blameless
+        assert S.READY not in watched.states()
 
 
 async def test_a_drained_device_keeps_what_is_on_it_and_takes_nothing_more() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from fastgshare.cluster.berths import Berth
 from fastgshare.cluster.members import Member
 from fastgshare.cluster.ports import Daemon
 from fastgshare.cluster.quarantines import Quarantine
-from fastgshare.domain.errors import InstanceLost
+from fastgshare.domain.errors import DaemonUnavailable, InstanceLost
 from fastgshare.manager.conduct import FAULT
 
 FAILURE: Final = 500
@@ -37,6 +38,10 @@ class Faults:
     async def entry(self, berth: Berth, group: str) -> None:
         """Return once processes of a trust group can start on a device. Raises `PartitionerUnavailable`."""
         await self._quarantine.entry(berth, group)
+
+    def holds(self, berth: Berth, group: str) -> bool:
+        """Whether the work of a trust group on a device has failed, and it has not recovered yet."""
+        return self._quarantine.holds(berth, group)
 
     def close(self) -> None:
         """Give up what recovers, and begin nothing any more."""
@@ -69,15 +74,28 @@ class Faults:
         member.fault = _fault_in(verdict)
         member.blameless = member.blameless and not is_its_own(member)
         if member.fault and not member.verdict:
-            self._spread(member, verdict)
+            culprit = await self._culprit(member, daemon)
+            if not member.verdict:  # else the end of another has said it meanwhile
+                self._spread(member, verdict, culprit)
         return verdict
 
-    def _spread(self, member: Member, verdict: str) -> None:
+    async def _culprit(self, member: Member, daemon: Daemon) -> Member | None:
+        """Whose fault has hit one, if the daemon knows already: its own, or that of another of its group."""
+        group = member.instance.function.trust_group
+        others = [other for other in self._members.values() if other is not member and other.is_of(member.berth, group)]
+        for other in [member, *others]:
+            with suppress(DaemonUnavailable):
+                other.fault = other.fault or _fault_in(await daemon.verdict(other.instance.id))
+            if is_its_own(other):
+                return other
+        return None
+
+    def _spread(self, member: Member, verdict: str, culprit: Member | None) -> None:
         berth, group = member.berth, member.instance.function.trust_group
         if member.fault == _UNKNOWN_ERROR:
             self.fail(berth, group, verdict, may_be_lost=True)
         elif berth.spreads_faults:
-            self.fail(berth, group, verdict, culprit=member if is_its_own(member) else None)
+            self.fail(berth, group, verdict, culprit=culprit)
         if berth.partitioner is not None and berth.spreads_faults:
             berth.partitioner.fail(group, verdict)
 
