@@ -88,7 +88,9 @@ class NvmlCounters:
         wanted = nvml.nvmlEventTypeXidCriticalError
         if not (self._ask(nvml.nvmlDeviceGetSupportedEventTypes) or 0) & wanted:
             return None
-        events = nvml.nvmlEventSetCreate()
+        events = self._try(nvml.nvmlEventSetCreate)
+        if events is None:
+            return None
         try:
             nvml.nvmlDeviceRegisterEvents(self._handle, wanted, events)
         except nvml.NVMLError_GpuIsLost:

@@ -111,7 +111,7 @@ class MpsPartitioner:
         """Have the group's MPS run, and watch it. Raises `PartitionerUnavailable`."""
         if self.lone and (others := await asyncio.to_thread(self._others, group)):
             raise PartitionerUnavailable(alone(self._device, group, others, self._partitioning))
-        if group in self._watchers and (problem := await asyncio.to_thread(self.control(group).problem)):
+        if group in self._watchers and (problem := await asyncio.to_thread(_lasting_problem, self.control(group))):
             # Not started anew while processes of it may be there: they would be of another server than those to come.
             self._failures.add(group, problem)
             raise PartitionerUnavailable(f"trust group {group} on device {self._device.id} has failed: {problem}")
