@@ -116,7 +116,7 @@ def mps_static(found: Situation) -> Partitioning:
     """MPS's static partitions: SMs of their own, named when a process starts."""
     older = found.gpu is not None and found.gpu.capability[0] < _HOPPER
     unit = 4 if older else 8
-    grid = f"chunks of {unit} SMs"
+    grid = f"steps of {unit} SMs"
     report = Partitioning("mps-static", Guarantee.RESERVE, grid, unit, False, False, "")
     if found.device.kind is DeviceKind.STANDIN:
         return replace(report, because="the stand-in does not model it")

@@ -30,7 +30,7 @@ _QUIT_S: Final = 1.0
 _PARTITION: Final = "CUDA_MPS_SM_PARTITION"
 _ID: Final = re.compile(r"([\w-]+)/(\S+)")
 _FEW, _MORE = 2, 4
-"""Chunks, of 8 SMs each on Hopper."""
+"""Of NVIDIA's units, of 8 SMs each on Hopper."""
 
 
 class Refused(FastGShareError):
@@ -153,9 +153,9 @@ async def _ask(shell: MpsShell, log: Log, command: str) -> str:
     return log.add(command, " / ".join(line.strip() for line in said.splitlines() if line.strip()))
 
 
-async def _add(bench: Bench, shell: MpsShell, log: Log, chunks: int) -> str:
+async def _add(bench: Bench, shell: MpsShell, log: Log, units: int) -> str:
     """What it is called, for processes; "" if there is none."""
-    said = await _ask(shell, log, f"sm_partition add {bench.device.id} {chunks}")
+    said = await _ask(shell, log, f"sm_partition add {bench.device.id} {units}")
     await _ask(shell, log, "lspart")
     return partition_id(bench.device.id, said)
 
