@@ -23,6 +23,7 @@ VERBS: Final = {
     "run": "fastgshare.cli.run:run",
     "ps": "fastgshare.cli.ps:ps",
     "resize": "fastgshare.cli.resize:resize",
+    "profile": "fastgshare.cli.profile:profile",
     "devices": "fastgshare.cli.devices:devices",
     "conformance": "fastgshare.cli.conformance:conformance",
     "doctor": "fastgshare.cli.doctor:doctor",

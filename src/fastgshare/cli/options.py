@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,27 @@ gateway = click.option(
     show_default=True,
     show_envvar=True,
     help="The platform's gateway, http or https; user:password@ before the host is sent as basic authentication.",
+)
+
+
+def state_directory() -> Path:
+    """Where a user's programs keep what they must not forget."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "fastgshare"
+
+
+def _state(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path:
+    return (directory or state_directory()).expanduser().absolute()
+
+
+state = click.option(
+    "--state",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="FASTGSHARE_STATE",
+    metavar="DIR",
+    callback=_state,
+    help="Where profiles are kept; in your home's state directory (XDG) unless said otherwise.",
 )
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

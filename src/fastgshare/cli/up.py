@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 _SETTLE_S = 86400.0
 
 
-def _state_directory() -> Path:
-    """Where a user's programs keep what they must not forget."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "fastgshare"
-
-
 def _address(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -96,7 +90,7 @@ def up(
     from fastgshare.cli.platforms import divide, partitioners_of
     from fastgshare.cluster.devices import find_devices
 
-    where = (directory or _state_directory()).expanduser().absolute()
+    where = (directory or options.state_directory()).expanduser().absolute()
     devices = find_devices(requests, os.environ)
     partitioners = partitioners_of(devices, partitioner, where, os.environ)
     functions = _read(file, divide(devices, partitioners)) if file is not None else []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fastgshare.cluster.devices import check_function
@@ -25,7 +26,7 @@ from fastgshare.domain.profiles import Figures, Outcome
 _STRETCHES: Final = 3
 _MARGIN: Final = 1.15
 """So much longer than its stretches is the load that they are cut from: it may be faster than it was warmed up."""
-_FEWEST_OFFERED: Final = 50
+_FEWEST_OFFERED: Final = 150
 _LONGEST_FACTOR: Final = 4
 """A rate is offered for at most so many times the seconds that were asked for."""
 _PATIENCE_S: Final = 30.0
@@ -58,7 +59,8 @@ class Conditions:
 class Result:
     """What came of a load: how it went, what was measured, why not more, and all latencies (HdrHistogram).
 
-    offered_rps: of an open loop; 0: as much as it could take.
+    offered_rps: of an open loop; 0: as much as it could take. took_s: the first one's, with start and warm-up.
+    within_s: the bound that this is the highest rate for, of those that were tried; 0: it is not.
     """
 
     outcome: Outcome
@@ -66,6 +68,8 @@ class Result:
     reason: str = ""
     histogram: bytes = b""
     offered_rps: float = 0.0
+    took_s: float = 0.0
+    within_s: float = 0.0
 
 
 class Failed(FastGShareError):
@@ -86,12 +90,14 @@ class Attempt:
     seed: int
     results: list[Result] = field(default_factory=list)
     _offered_rps: float = 0.0
+    _since_s: float = 0.0
 
     async def run(self) -> None:
         """Start the instance, put loads on it, end it. Whatever goes wrong with it is a result.
 
         Raises `InvalidValue` where there is nothing to ask it for, `DaemonUnavailable`, `PartitionerUnavailable`.
         """
+        self._since_s = time.monotonic()
         try:
             await self._start()
             feed = Feed(self.ground.cluster, self.instance.id, self.instance.function, self._body())
@@ -108,7 +114,8 @@ class Attempt:
     def _failure(self, error: Failed) -> Result:
         lost = self.ground.is_lost or _LOST.search(str(error))
         outcome = Outcome.DEVICE_LOST if lost else error.outcome
-        return Result(outcome, reason=" ".join(str(error).split()), offered_rps=self._offered_rps)
+        reason = " ".join(str(error).split())
+        return Result(outcome, reason=reason, offered_rps=self._offered_rps, took_s=self._took_s())
 
     async def _start(self) -> None:
         try:
@@ -160,8 +167,17 @@ class Attempt:
         if slo is None:
             return
         search = Search(capacity_rps, self.conditions.rates)
+        best: int | None = None
+        dice = 1.0  # with one seed, all schedules are faster or slower than asked for by about as much
         while (rps := search.next_rps()) is not None:
-            search.tell(rps, await self._rate(feed, rps, slo))
+            holds = await self._rate(feed, rps / dice, slo)
+            search.tell(self._offered_rps, holds)
+            dice *= self._offered_rps / rps
+            if holds and (best is None or self._offered_rps > self.results[best].offered_rps):
+                best = len(self.results) - 1
+        if best is not None and (figures := self.results[best].figures) is not None:
+            figures = replace(figures, rps_error=search.error_rps)
+            self.results[best] = replace(self.results[best], figures=figures, within_s=slo.latency_s)
 
     async def _rate(self, feed: Feed, rps: float, slo: Slo) -> bool:
         self._offered_rps = rps
@@ -169,6 +185,7 @@ class Attempt:
         load_s, load = min(_LONGEST_FACTOR * seconds, max(seconds, _FEWEST_OFFERED / rps)), Load(self.seed)
         test = load.server(feed, offered_rps=rps, seconds=load_s, slo=slo)
         found, use = await self._under(feed, load, test, load_s)
+        self._offered_rps = found.offered_rps or rps
         waited = Latencies(answer.done_s - answer.offered_s for answer in found.answers)
         await self._note(Rate(found.rps), waited, use, found)
         return found.within(slo)
@@ -201,7 +218,13 @@ class Attempt:
         )
         mem_bytes = await memory_of(self.ground, self.instance.id)
         figures = Figures(*(rate.rps, rate.error, p50_s, p95_s, p99_s, use.sm_utilisation, use.sm_occupancy, mem_bytes))
-        self.results.append(Result(Outcome.MEASURED, figures, "", latencies.encode(), self._offered_rps))
+        kept = latencies.encode()
+        self.results.append(Result(Outcome.MEASURED, figures, "", kept, self._offered_rps, self._took_s()))
+
+    def _took_s(self) -> float:
+        """Since the load before."""
+        before_s, self._since_s = self._since_s, time.monotonic()
+        return self._since_s - before_s
 
     async def _window_s(self) -> float:
         return (await self.ground.daemon.window(self.ground.device.id))[1]

@@ -61,6 +61,11 @@ class Measured:
         names = ("result_samples_per_second", "result_completed_samples_per_sec")
         return next((self.results[name] for name in names if name in self.results), 0.0)
 
+    @property
+    def offered_rps(self) -> float:
+        """Requests a second that were due, which chance makes more or fewer than asked for; 0 without a schedule."""
+        return self.results.get("result_scheduled_samples_per_sec", 0.0)
+
     def percentile_s(self, percent: int) -> float | None:
         """A percentile of the latencies, from when a request was due."""
         found = self.results.get(f"result_{percent:.2f}_percentile_latency_ns")

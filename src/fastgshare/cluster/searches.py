@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final
 
 _FIRST: Final = 0.75
@@ -27,11 +28,16 @@ class Search:
         part = _FIRST if not self._tried else (self._good + self._bad) / 2
         return self.capacity_rps * part
 
+    @property
+    def error_rps(self) -> float:
+        """How far the highest rate that it held at may be from the highest there is: the standard error."""
+        return self.capacity_rps * (self._bad - self._good) / sqrt(12)
+
     def tell(self, rps: float, holds: bool) -> None:
         """Whether the promise held at the rate that was tried."""
         self._tried = True
         self.left -= 1
         if holds:
-            self._good = rps / self.capacity_rps
+            self._good = max(self._good, rps / self.capacity_rps)
         else:
-            self._bad = rps / self.capacity_rps
+            self._bad = min(self._bad, rps / self.capacity_rps)

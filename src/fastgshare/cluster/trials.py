@@ -75,7 +75,7 @@ class DeviceRunner:
         Raises `InvalidValue` if there is nothing to ask the function for, `DaemonUnavailable` and
         `PartitionerUnavailable`: these are not of this configuration.
         """
-        began_s, started_unix_s = time.monotonic(), time.time()
+        started_unix_s = time.time()
         ground = await self._ready_ground()
         (given,) = snapped(ground.device, [configuration])
         attempt = Attempt(self._instance(given), ground, self._conditions, seed)
@@ -88,7 +88,6 @@ class DeviceRunner:
             *(subject, configuration, given, Outcome.MEASURED, None),
             seed=seed,
             started_unix_s=started_unix_s,
-            took_s=time.monotonic() - began_s,
             versions=self._versions,
         )
         capacity, *rated = (self._filled(blank, result) for result in attempt.results)
@@ -96,16 +95,17 @@ class DeviceRunner:
             self._also(trial)
         return capacity
 
-    def _filled(self, blank: Trial, result: Result) -> Trial:
-        slo = self._conditions.slo
+    @staticmethod
+    def _filled(blank: Trial, result: Result) -> Trial:
         return replace(
             blank,
             outcome=result.outcome,
             figures=result.figures,
             reason=result.reason,
+            took_s=result.took_s,
             histogram=result.histogram,
             offered_rps=result.offered_rps,
-            within_s=slo.latency_s if slo is not None and result.offered_rps else 0.0,
+            within_s=result.within_s,
         )
 
     async def _ready_ground(self) -> Ground:

@@ -61,6 +61,25 @@ def model_path(model: str) -> Path:
     raise Problem(("model",), model, f"{_MODEL_FORMS}; there is no file {' or '.join(map(str, paths))}")
 
 
+def handler_path(handler: str) -> Path:
+    """The file behind a handler reference. Raises `InvalidValue` if it is not there, or its module is in no file."""
+    source, _ = split_handler(handler)
+    _check_handler(handler)
+    if source.endswith(".py"):
+        return Path(source)
+    spec = _find(source)
+    if spec is None or not spec.has_location or spec.origin is None:
+        raise Problem(("handler",), handler, f"{_HANDLER_FORMS}; module {source} is in no file")
+    return Path(spec.origin)
+
+
+def files(function: Function) -> tuple[Path, ...]:
+    """The files of a function's model and of its handler, in this order. Raises `InvalidValue`."""
+    model = () if function.model is None else (model_path(function.model),)
+    handler = () if function.handler is None else (handler_path(function.handler),)
+    return (*model, *handler)
+
+
 def check(function: Function) -> None:
     """Raise `InvalidValue` unless the files behind a function's model and handler are there."""
     if function.model is not None:
