@@ -66,6 +66,24 @@ def test_a_share_within_a_share_counts_alone() -> None:
     assert without_share(outer)["LD_PRELOAD"] == "/x/a.so"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+        "CUDA_MPS_ENABLE_PER_CTX_DEVICE_MULTIPROCESSOR_PARTITIONING",
+        "CUDA_MPS_CLIENT_PRIORITY",
+        "CUDA_MPS_PROTOCOL_VERSION",
+    ],
+)
+def test_what_a_user_sets_of_mps_does_not_undo_the_share(name: str) -> None:
+    ways = {"CUDA_MPS_PIPE_DIRECTORY": "/run/mps", "CUDA_MPS_LOG_DIRECTORY": "/run/mps-log"}
+    env = on(GPU, {name: "1", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "100", **ways})
+    assert name not in env
+    assert env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "30"
+    assert env.items() >= ways.items()
+    assert without_share({name: "1", **ways}) == ways
+
+
 def test_settings_of_the_standin_that_are_not_the_device_s_stay() -> None:
     env = on(STANDIN, {"FASTGSHARE_STANDIN": "kernel_ns=500,sms=1,die=cuInit:1:before"})
     assert env["FASTGSHARE_STANDIN"] == f"sms=80,mem={16 * 2**30},kernel_ns=500,die=cuInit:1:before"

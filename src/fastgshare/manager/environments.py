@@ -17,8 +17,10 @@ _OF_A_SHARE: Final = (
     "FASTGSHARE_SOCKET",
     "FASTGSHARE_INSTANCE",
     "FASTGSHARE_IF_UNENFORCED",
-    "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
 )
+_OF_MPS: Final = "CUDA_MPS_"
+_WAYS_TO_MPS: Final = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
+"""All that a user may say of MPS: anything else changes what a share holds, or how a control daemon is spoken to."""
 _OF_A_STANDIN: Final = ("sms", "mem", "state")
 
 
@@ -59,10 +61,17 @@ def environment(
 
 
 def without_share(base: Mapping[str, str]) -> dict[str, str]:
-    """An environment without what `environment` says of a share: for the node daemon, and to begin with."""
-    env = {name: value for name, value in base.items() if name not in _OF_A_SHARE}
+    """An environment without what `environment` says of a share, and without the user's own settings of MPS.
+
+    For the node daemon, and to begin with. Where MPS is, stays.
+    """
+    env = {name: value for name, value in base.items() if name not in _OF_A_SHARE and not _sets_mps(name)}
     left = [path for path in _parts(env.pop("LD_PRELOAD", ""), " :") if Path(path).name != HOOK]
     return env | ({"LD_PRELOAD": ":".join(left)} if left else {})
+
+
+def _sets_mps(name: str) -> bool:
+    return name.startswith(_OF_MPS) and name not in _WAYS_TO_MPS
 
 
 def beside(device: Device, *, state: Path | None, base: Mapping[str, str]) -> dict[str, str]:

@@ -27,8 +27,6 @@ _SHUTDOWN_S: Final = 1.0
 _NEW_SERVER_S: Final = 2.0
 _QUIT_S: Final = 1.0
 _POLL_S: Final = 0.02
-_NEWER_SHELL: Final = "CUDA_MPS_PROTOCOL_VERSION"
-"""Where it says 3, newer control daemons take other commands; all of them know these."""
 _LONGEST_SOCKET_BYTES: Final = 107
 _LONGEST_NAME_BYTES: Final = 32
 """Of what MPS makes in its pipe directory: ``control_privileged`` and what belongs to a server."""
@@ -58,8 +56,8 @@ class MpsControl:
         self._servers: set[int] = set()
         """Those that took processes when they were started, or had recovered."""
         told = {"CUDA_VISIBLE_DEVICES": device_id} if device_id else {}
-        base = {name: value for name, value in without_share(env).items() if name != _NEWER_SHELL}
-        self.shell: Final = MpsShell(program, base | self.environment() | told)
+        # Without CUDA_MPS_PROTOCOL_VERSION, which may ask for other commands: all control daemons know these.
+        self.shell: Final = MpsShell(program, without_share(env) | self.environment() | told)
 
     def environment(self) -> dict[str, str]:
         """What processes have to be told so that this MPS serves them."""
