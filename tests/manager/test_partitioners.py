@@ -190,6 +190,29 @@ def test_what_is_killed_is_told_and_comes_back(
     on_mps(tmp_path / "m", scenario)
 
 
+def test_a_look_that_fails_unexpectedly_is_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mps_partitioners, "POLL_S", 0.01)
+    looks = iter([RuntimeError("what is this?"), "the server has gone"])
+
+    def look(control: MpsControl) -> str:
+        if isinstance(found := next(looks), Exception):
+            raise found
+        return str(found)
+
+    async def scenario(partitioner: MpsPartitioner) -> None:
+        told: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        partitioner.watch(lambda group, reason: told.set_result((group, reason)))
+        monkeypatch.setattr(mps_partitioners, "_lasting_problem", look)
+        await partitioner.open("one")
+        assert await told == ("one", "the server has gone")
+
+    on_mps(tmp_path / "m", scenario)
+    assert "MPS of trust group one on device standin cannot be looked at" in caplog.text
+    assert "what is this?" in caplog.text
+
+
 def test_a_failure_that_nobody_has_seen_yet_lets_nobody_in(tmp_path: Path) -> None:
     async def scenario(partitioner: MpsPartitioner) -> None:
         told: list[str] = []
@@ -433,3 +456,25 @@ def test_a_killed_platform_leaves_no_mps(tmp_path: Path) -> None:
         process.kill()
         process.communicate()
     assert wait_until(lambda: not left_behind(pipes), 10)
+
+
+@pytest.mark.parametrize("folder", ["m", "m" * 90])
+def test_what_a_killed_platform_left_of_any_group_is_ended_at_the_next_start(tmp_path: Path, folder: str) -> None:
+    """Also of a group that nobody opens any more, and where another directory stands for one of too long a path."""
+    directory = tmp_path / folder
+    left: list[int] = []
+
+    async def leave() -> None:
+        partitioner = choose(STANDIN, "mps", directory, os.environ, stays=True)
+        assert isinstance(partitioner, MpsPartitioner)
+        await partitioner.start()
+        await partitioner.open("one")
+        left.extend(left_behind(partitioner.control("one").pipes))
+
+    async def scenario(partitioner: MpsPartitioner) -> None:
+        assert left_behind(partitioner.control("one").pipes) == []
+        assert list(directory.iterdir()) == []
+
+    asyncio.run(leave())
+    assert len(left) == 2
+    on_mps(directory, scenario)

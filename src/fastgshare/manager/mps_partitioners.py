@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +16,15 @@ from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import PartitionerUnavailable
 from fastgshare.domain.partitions import Partitioning
 from fastgshare.manager.environments import without_share
-from fastgshare.manager.mps import RECOVER_S, MpsControl
+from fastgshare.manager.mps import RECOVER_S, MpsControl, pipe_directory
 from fastgshare.manager.mps_programs import PIPES, left_behind, mps_runs, pipes_of, wait_until
 from fastgshare.manager.mps_shell import MpsShell
 
 POLL_S: Final = 0.5
 """How often a trust group's MPS is asked whether it is well."""
+_NAME: Final = re.compile("[0-9a-f]{8}")
+"""Of a trust group's directory: not the group's own, for paths of sockets are short."""
+_LOGGER: Final = logging.getLogger(__name__)
 
 Listener = Callable[[str, str], None]
 
@@ -92,20 +98,46 @@ class MpsPartitioner:
         return self._partitioning
 
     async def start(self) -> None:
-        """Make the directory. Raises `PartitionerUnavailable`."""
+        """Make the directory, and end what a killed owner left in it, of all groups. Raises `PartitionerUnavailable`.
+
+        A server can outlive its owner and its control daemon, with the device's memory that it has.
+        """
         try:
             await asyncio.to_thread(self._directory.mkdir, parents=True, exist_ok=True)
         except OSError as error:
             raise PartitionerUnavailable(f"{self._directory} cannot be made ({error.strerror})") from None
+        if not self._stays:
+            await asyncio.to_thread(self._sweep)
+
+    def _sweep(self) -> None:
+        for directory in self._group_directories():
+            self._control_in(directory).quit()
+            with suppress(OSError):
+                directory.rmdir()  # one that stood for another
+
+    def _group_directories(self) -> list[Path]:
+        """Those of all groups that were ever open here and were not ended in order."""
+        return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
+
+    def _control_in(self, directory: Path) -> MpsControl:
+        device_id = self._device.id if self._device.kind is DeviceKind.GPU else ""
+        return MpsControl(directory, self._program, device_id, self._env, stays=self._stays)
 
     def control(self, group: str) -> MpsControl:
         """The group's MPS, which may not run yet."""
         if group not in self._controls:
-            device_id = self._device.id if self._device.kind is DeviceKind.GPU else ""
-            # Not its name: paths of sockets are short.
-            directory = self._directory / hashlib.sha256(group.encode()).hexdigest()[:8]
-            self._controls[group] = MpsControl(directory, self._program, device_id, self._env, stays=self._stays)
+            self._controls[group] = self._control_in(self._directory_of(group))
         return self._controls[group]
+
+    def _directory_of(self, group: str) -> Path:
+        return self._directory / hashlib.sha256(group.encode()).hexdigest()[:8]
+
+    def _start(self, group: str) -> None:
+        control, directory = self.control(group), self._directory_of(group)
+        if control.pipes != directory:  # then it is there for those who look for what was left
+            with suppress(OSError):
+                directory.mkdir(exist_ok=True)
+        control.start()
 
     async def open(self, group: str) -> None:
         """Have the group's MPS run, and watch it. Raises `PartitionerUnavailable`."""
@@ -116,7 +148,7 @@ class MpsPartitioner:
             self._failures.add(group, problem)
             raise PartitionerUnavailable(f"trust group {group} on device {self._device.id} has failed: {problem}")
         self._opened.add(group)
-        await asyncio.to_thread(self.control(group).start)
+        await asyncio.to_thread(self._start, group)
         if group not in self._watchers and not self._stays:
             name = f"MPS of trust group {group} on device {self._device.id}"
             self._watchers[group] = asyncio.create_task(self._look_after(group), name=name)
@@ -157,7 +189,7 @@ class MpsPartitioner:
         if others := self._opened - {group}:
             return others
         mine = self.control(group).pipes
-        found = self._directory.iterdir() if self._directory.is_dir() else ()
+        found = map(pipe_directory, self._group_directories()) if self._directory.is_dir() else ()
         return {f"that of {path}" for path in found if path != mine and left_behind(path)}
 
     async def _look_after(self, group: str) -> None:
@@ -166,10 +198,16 @@ class MpsPartitioner:
             await asyncio.sleep(POLL_S)
             if group in self._failures:
                 continue
-            era = self._failures.era(group)
-            problem = await asyncio.to_thread(_lasting_problem, control)
-            if problem and era == self._failures.era(group):
-                self._failures.add(group, problem)
+            try:
+                await self._look(group, control)
+            except Exception:  # of whatever kind: a group that nobody looks after would hang at its next fault
+                _LOGGER.exception("MPS of trust group %s on device %s cannot be looked at", group, self._device.id)
+
+    async def _look(self, group: str, control: MpsControl) -> None:
+        era = self._failures.era(group)
+        problem = await asyncio.to_thread(_lasting_problem, control)
+        if problem and era == self._failures.era(group):
+            self._failures.add(group, problem)
 
 
 class RunningMpsPartitioner:

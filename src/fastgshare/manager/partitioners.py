@@ -76,8 +76,8 @@ def probe(device: Device, env: Mapping[str, str]) -> tuple[Partitioning, ...]:
 def choose(device: Device, wanted: str, directory: Path, env: Mapping[str, str], *, stays: bool = False) -> Partitioner:
     """What divides a device's SMs: as wanted, one of `WANTED`.
 
-    directory: of this device alone, for sockets and logs; what a killed owner left there is ended when its group is
-    opened. env: of this process, and of what is started.
+    directory: of this device alone, for sockets and logs; what a killed owner left there is ended by `start()`, or,
+    with `stays`, when its group is opened. env: of this process, and of what is started.
 
     For `up`: `start()`, then `watch(listener)`, then `open(group)` before every process of a group, which is started
     with `environment(group, base)`; at the end, `stop()`. Control daemons end with this process, however that ends.
