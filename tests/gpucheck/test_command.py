@@ -61,7 +61,27 @@ def test_without_a_gpu_it_names_the_stand_in(
 
     assert command.main([]) == 2
     assert "no driver" in (said := capsys.readouterr().err) and "--device standin" in said
-    assert command.find_device("any").kind is DeviceKind.STANDIN
+
+
+def test_any_device_says_why_it_is_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def none(env: object) -> None:
+        raise NoGpu("no GPU was found (CUDA_VISIBLE_DEVICES hides all)")
+
+    async def go(run: command._Run, directory: Path) -> None:
+        run.write(())
+
+    monkeypatch.setattr(command, "find_gpus", none)
+    monkeypatch.setattr(command._Run, "go", go)
+
+    device, why = command.find_device("any")
+    assert (device.kind, why) == (DeviceKind.STANDIN, "no GPU was found (CUDA_VISIBLE_DEVICES hides all)")
+    assert command.main(["--device", "any", "--out", str(tmp_path)]) == 0
+    assert f"no GPU is used: {why}" in capsys.readouterr().err
+    (document,) = tmp_path.glob("*.json")
+    assert json.loads(document.read_text())["no_gpu"] == why
+    assert f"Why no GPU was used: {why}" in document.with_suffix(".md").read_text()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:x", "cuda", "0"])

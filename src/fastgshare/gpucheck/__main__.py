@@ -67,10 +67,13 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def find_device(asked: str | None) -> Device:
-    """The device that is meant; None: the first GPU. Raises `InvalidValue`."""
+def find_device(asked: str | None) -> tuple[Device, str]:
+    """The device that is meant, None: the first GPU; and why it is no GPU where one would do, or "".
+
+    Raises `InvalidValue`, `NoGpu`.
+    """
     if asked == "standin":
-        return _STANDIN
+        return _STANDIN, ""
     index = asked.removeprefix("cuda:") if asked and asked.startswith("cuda:") else "0"
     if (asked not in (None, "any") and not asked.startswith("cuda:")) or not index.isdecimal():
         raise InvalidValue("--device", asked, "cuda:N, standin or any")
@@ -78,25 +81,25 @@ def find_device(asked: str | None) -> Device:
         gpus = find_gpus(os.environ)
     except NoGpu as error:
         if asked == "any":
-            return _STANDIN
+            return _STANDIN, str(error)
         raise NoGpu(f"{error}; --device standin runs the check on the stand-in, a test double") from None
     if int(index) >= len(gpus):
         raise InvalidValue("--device", asked, f"cuda:0 to cuda:{len(gpus) - 1}")
     gpu = gpus[int(index)]
-    return Device(gpu.uuid, DeviceKind.GPU, gpu.sm_count, gpu.mem_bytes, type=gpu.name)
+    return Device(gpu.uuid, DeviceKind.GPU, gpu.sm_count, gpu.mem_bytes, type=gpu.name), ""
 
 
 class _Run:
     """One check, from its first second to its last; written whenever something has changed."""
 
-    def __init__(self, asked: argparse.Namespace, device: Device) -> None:
+    def __init__(self, asked: argparse.Namespace, device: Device, no_gpu: str) -> None:
         self.began_s = time.monotonic()
         self.outcomes: Sequence[Outcome] = ()
         self.path = Path()
         self._asked = asked
         partial = bool(asked.only)
         now = datetime.now().astimezone()
-        self.check = Check(device, now, asked.budget_s, partial, __version__, _commit())
+        self.check = Check(device, now, asked.budget_s, partial, __version__, _commit(), no_gpu)
 
     @property
     def took_s(self) -> float:
@@ -152,13 +155,15 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if not asked.budget_s > 0:
             raise InvalidValue("--budget-s", asked.budget_s, "more than 0 seconds")
-        device = find_device(asked.device)
+        device, no_gpu = find_device(asked.device)
     except FastGShareError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    run = _Run(asked, device)
+    run = _Run(asked, device, no_gpu)
     if run.check.is_standin:
         run.say(STANDIN)
+    if no_gpu:
+        run.say(f"no GPU is used: {no_gpu}")
     watchdog = threading.Timer(asked.budget_s + _HARD_END_S, run.give_up)
     watchdog.daemon = True
     watchdog.start()

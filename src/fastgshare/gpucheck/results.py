@@ -19,7 +19,10 @@ STANDIN = "Every figure here is of the stand-in, a test double: no GPU was used,
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One run. began: with its time zone. partial: not all sections were asked for. commit: "" if not known."""
+    """One run. began: with its time zone. partial: not all sections were asked for. commit: "" if not known.
+
+    no_gpu: why none is used where one would have been; "" otherwise.
+    """
 
     device: Device
     began: datetime
@@ -27,6 +30,7 @@ class Check:
     partial: bool = False
     version: str = ""
     commit: str = ""
+    no_gpu: str = ""
 
     @property
     def is_standin(self) -> bool:
@@ -47,6 +51,7 @@ class Check:
             "what": "gpu-check of FaST-GShare",
             "stand_in": self.is_standin,
             "note": STANDIN if self.is_standin else "",
+            "no_gpu": self.no_gpu,
             "version": self.version,
             "commit": self.commit,
             "began": self.began.isoformat(timespec="seconds"),
@@ -103,6 +108,7 @@ def page(check: Check, outcomes: Sequence[Outcome], took_s: float, *, with_pictu
     name = "the stand-in, a test double" if check.is_standin else check.device.type or check.device.id
     lines = [f"# gpu-check: {name}, {check.began:%Y-%m-%d}", ""]
     lines += [f"**{STANDIN}**", ""] if check.is_standin else []
+    lines += [f"Why no GPU was used: {_cell(check.no_gpu)}", ""] if check.no_gpu else []
     lines += [
         f"`make gpu-check` took {took_s:.0f} s of {check.budget_s:.0f}; "
         f"{check.device.sm_count} SMs, {check.device.mem_bytes / 2**30:.0f} GiB. "
