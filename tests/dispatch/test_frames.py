@@ -26,7 +26,7 @@ json_values = st.recursive(
 )
 frames = st.one_of(
     st.builds(Hello, st.dictionaries(st.text(), json_values, max_size=4)),
-    st.builds(Ready, finite),
+    st.builds(Ready, finite, st.none() | st.binary(max_size=200)),
     st.builds(Failed, st.text()),
     st.builds(Batch, ids, st.lists(requests, max_size=4).map(tuple)),
     st.builds(Result, ids, st.lists(replies, max_size=4).map(tuple)),
