@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from fastgshare.domain.ledger import LedgerEntry
 from fastgshare.domain.readings import Part, Reading
 from fastgshare.domain.rects import Placement, Rect
 from fastgshare.manager.counter_lines import encode
+from fastgshare.manager.counters import NOT_THERE
 
 GPU = Device("GPU-1", DeviceKind.GPU, 132)
 OTHER = Device("GPU-2", DeviceKind.GPU, 132)
@@ -126,6 +128,64 @@ async def test_one_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
         await until(lambda: watches.reading("GPU-1").problem == "its counters said nothing for 0.2 s")
         assert watches.reading("GPU-1").power_w is None
     assert all(map(is_gone, pids(tmp_path)))
+
+
+async def test_one_that_hangs_and_cannot_even_be_killed_means_that_the_device_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KILLED_S", 0.05)
+    monkeypatch.setattr(module, "_END_S", 0.05)
+    monkeypatch.setattr(module, "_kill", lambda process: None)  # as one that waits in the driver takes it
+    news: dict[str, Reading] = {}
+    hangs = script(
+        f"""
+        import os, time
+        with open({str(tmp_path / "pids")!r}, "a") as file:
+            print(os.getpid(), file=file)
+        print({encode(Reading(1.0, power_w=1.0))!r}, flush=True)
+        time.sleep(3600)
+        """
+    )
+    cpu = Device("cpu", DeviceKind.CPU, 1, 1, (0,))
+    try:
+        async with watch(hangs, [GPU, cpu], silent_s=0.1, listener=news.__setitem__) as watches:
+            await until(lambda: bool(news))
+            await until(lambda: watches.reading("cpu").problem == "its counters said nothing for 0.2 s")
+            lost = watches.reading("GPU-1")
+            assert (lost.lost, lost.power_w) == (True, None)
+            assert lost.problem == "its counters hang in a call, and do not end though they were killed"
+            assert watches.restarts("GPU-1") == 0
+            assert not watches.reading("cpu").lost
+        assert list(news) == ["GPU-1"]
+    finally:
+        for pid in pids(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: all(map(is_gone, pids(tmp_path))))
+        await asyncio.sleep(0.05)  # for the loop to hear of it
+
+
+@pytest.mark.parametrize("was_read", [True, False])
+async def test_a_device_that_was_read_and_is_not_found_any_more_is_lost(tmp_path: Path, was_read: bool) -> None:
+    news: News = []
+    if was_read:
+        (tmp_path / "there").touch()
+    reads_once = script(
+        f"""
+        import os, sys
+        try:
+            os.remove({str(tmp_path / "there")!r})
+        except FileNotFoundError:
+            print("error: there is no such GPU", flush=True)
+            sys.exit({NOT_THERE})
+        print({encode(Reading(1.0, power_w=1.0))!r}, flush=True)
+        """
+    )
+    async with watch(reads_once, listener=lambda id, reading: news.append((id, reading))) as watches:
+        await until(lambda: "there is no such GPU" in watches.reading("GPU-1").problem)
+        await until(lambda: watches.reading("GPU-1").lost == was_read)
+        assert len(news) == was_read
+        if was_read:
+            assert watches.reading("GPU-1").problem == "it is not there any more: there is no such GPU"
 
 
 async def test_why_a_device_cannot_be_read_is_its_problem() -> None:

@@ -321,6 +321,24 @@ def test_the_stand_in_says_what_it_has(on_standin: subprocess.Popen[str]) -> Non
     assert second.problem == ""
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFound("device (for NVML)", "GPU-1: Not Found"), program.NOT_THERE),
+        (program.CannotRead("there is no NVML"), program.NO_COUNTERS),
+    ],
+)
+def test_a_device_that_is_not_there_is_told_from_one_that_cannot_be_read(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(device: Device) -> None:
+        raise error
+
+    monkeypatch.setattr(program, "open_counters", fail)
+    assert program.main(["--device", json.dumps(asdict(GPU))]) == status
+    assert str(error) in capsys.readouterr().err
+
+
 def test_it_ends_when_nobody_listens(on_standin: subprocess.Popen[str]) -> None:
     assert on_standin.stdout is not None and on_standin.stderr is not None
     on_standin.stdout.readline()

@@ -21,7 +21,7 @@ from fastgshare.domain.instances import InstanceStatus
 from fastgshare.domain.ports import Ledger
 from fastgshare.domain.readings import Part, Reading
 from fastgshare.manager.counter_lines import decode
-from fastgshare.manager.counters import NO_COUNTERS
+from fastgshare.manager.counters import NO_COUNTERS, NOT_THERE
 from fastgshare.manager.environments import beside
 
 COUNTERS: Final = (sys.executable, "-P", "-m", "fastgshare.manager.counters")
@@ -36,6 +36,8 @@ _HEALTHY_S: Final = 10.0
 """One that has lived for so long is replaced after the shortest time; each that dies sooner, after twice the last."""
 _SILENT_S: Final = 10.0
 """One that says nothing for so long, and ten periods more, hangs in a call, as on a device that is lost."""
+_KILLED_S: Final = 5.0
+"""One that was killed has ended by then, unless the driver does not let go of it."""
 _END_S: Final = 2.0
 _LONGEST_LINE: Final = 65536
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -46,8 +48,9 @@ class Watches:
 
     devices: whichever; abstract ones are not watched. env: of this process. states: by stand-in, the file in which its
     processes share its state. listener: is told of readings with new XIDs, and of the first that says that a device is
-    lost. ledger, observe: the sums of the ledger and the instances, for the parts of each; None: there are no parts.
-    period_s: between two readings. command: what reads a device; ``--device JSON --period-s N`` is appended.
+    lost: because NVML says so, hangs for good, or does not find it any more. ledger, observe: the sums of the ledger
+    and the instances, for the parts of each; None: there are no parts. period_s: between two readings. command: what
+    reads a device; ``--device JSON --period-s N`` is appended.
     """
 
     def __init__(
@@ -163,6 +166,7 @@ class Watch:
         self._command = [*command, "--device", json.dumps(asdict(device)), "--period-s", str(period_s)]
         self._silent_s = silent_s + 10 * period_s
         self._last_line = ""
+        self._was_read = False
 
     async def run(self) -> None:
         """Watch for as long as it is not cancelled."""
@@ -186,9 +190,13 @@ class Watch:
             silent = not await self._listen(process)
             self._fail(f"its counters said nothing for {self._silent_s:g} s" if silent else "its counters ended")
             _kill(process)
+            if not await _ends(process, _KILLED_S):
+                self._lose("its counters hang in a call, and do not end though they were killed")
             status = await process.wait()  # as long as it takes: another would hang as well
             if not silent:
                 self._fail(self._last_line or f"its counters ended with exit status {status}")
+            if status == NOT_THERE and self._was_read:
+                self._lose(f"it is not there any more: {self.reading.problem}")
             return status
         finally:
             await _end(process)
@@ -229,6 +237,7 @@ class Watch:
             return
         is_news = bool(reading.xids) or (reading.lost and not self.reading.lost)
         self.reading = reading
+        self._was_read |= reading.has_figures
         self.settled.set()
         self.xids.update(number for _, number in reading.xids)
         self._heard(self._device.id, reading, is_news)
@@ -239,10 +248,18 @@ class Watch:
         self.reading = replace(Reading(time.monotonic()), lost=lost, problem=problem)
         self.settled.set()
 
+    def _lose(self, problem: str) -> None:
+        """It does not answer any more, whoever says so. A CPU cannot be lost: then this machine would be."""
+        if self._device.kind is DeviceKind.CPU:
+            return
+        is_news = not self.reading.lost
+        self.reading = replace(Reading(time.monotonic()), lost=True, problem=problem)
+        self._heard(self._device.id, self.reading, is_news)
+
 
 def next_patience(before_s: float, lived_s: float, status: int | None) -> float:
     """How long to wait before a counters process is started again. before_s: how long that was the last time."""
-    if status == NO_COUNTERS:
+    if status in (NO_COUNTERS, NOT_THERE):
         return _LONGEST_S
     return _SHORTEST_S if lived_s > _HEALTHY_S else min(_LONGEST_S, max(_SHORTEST_S, 2 * before_s))
 
@@ -253,7 +270,12 @@ def _kill(process: asyncio.subprocess.Process) -> None:
             process.kill()
 
 
+async def _ends(process: asyncio.subprocess.Process, within_s: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), within_s)
+    return process.returncode is not None
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     _kill(process)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), _END_S)
+    await _ends(process, _END_S)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.domain.errors import FastGShareError, InvalidValue
+from fastgshare.domain.errors import FastGShareError, InvalidValue, NotFound
 from fastgshare.domain.readings import Reading
 from fastgshare.manager.counter_cpu import CpuCounters
 from fastgshare.manager.counter_lines import encode
@@ -25,6 +25,8 @@ from fastgshare.manager.daemon import parse_device
 
 NO_COUNTERS: Final = 3
 """Exit status where the device cannot be read here."""
+NOT_THERE: Final = 4
+"""Exit status where NVML can be used, and does not know the device: of one that was read before, that is its loss."""
 PERIOD_S: Final = 1.0
 FIRST_S: Final = 0.25
 """The first line comes after so long: most figures are about the time since somebody began to look."""
@@ -115,7 +117,7 @@ def _belong_to_parent() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read until nobody listens; exit status 0 then, 2 for wrong arguments, 3 where the device cannot be read."""
+    """Read until nobody listens; exit status 0 then, 2: wrong arguments, 3: nothing can be read, 4: no such device."""
     try:
         device, period_s = _parse(arguments)
         counters = open_counters(device)
@@ -124,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except FastGShareError as error:
         print(f"error: {error}", file=sys.stderr)
-        return NO_COUNTERS
+        return NOT_THERE if isinstance(error, NotFound) else NO_COUNTERS
     try:
         follow(counters, period_s, lambda reading: print(encode(reading), flush=True))
     except BrokenPipeError:
