@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,16 +41,17 @@ class Agreement:
 
 
 def summary(agreements: Sequence[Agreement]) -> str:
-    """The errors of all in a sentence; "" for none."""
-    if not agreements:
-        return ""
-    errors = sorted(100 * agreement.error for agreement in agreements)
-    ninetieth = errors[min(len(errors) - 1, round(0.9 * (len(errors) - 1)))]
-    covered = sum(agreement.covered for agreement in agreements)
-    return (
-        f"median error {statistics.median(errors):.2g} %, 90th percentile {ninetieth:.2g} %; "
-        f"{covered} of {len(agreements)} within their interval"
-    )
+    """The errors of all in a sentence, but of those that were extrapolated; "" for none."""
+    among = [agreement for agreement in agreements if not agreement.estimate.extrapolated]
+    beyond = len(agreements) - len(among)
+    rest = f"{beyond} more extrapolated" if beyond else ""
+    if not among:
+        return rest
+    errors = sorted(100 * agreement.error for agreement in among)
+    ninetieth = errors[math.ceil(0.9 * len(errors)) - 1]
+    covered = sum(agreement.covered for agreement in among)
+    said = f"median error {statistics.median(errors):.2g} %, 90th percentile {ninetieth:.2g} %"
+    return "; ".join([f"{said}; {covered} of {len(among)} within their interval", *([rest] if rest else [])])
 
 
 def agreement_picture(
@@ -60,6 +62,7 @@ def agreement_picture(
     keys = [
         (marks.dot((8, 0), _COLOURS[True]), "measured lies within the interval"),
         (marks.dot((8, 0), _COLOURS[False], shape="square"), "outside of it"),
+        (marks.dot((8, 0), marks.FAILED, hollow=True, faint=True), "extrapolated"),
         (svg.line(0, 0, 16, 0, "mark"), "both agree"),
     ]
     return "".join(
@@ -99,7 +102,8 @@ def _mark(frame: Frame, agreement: Agreement, low: float, value: float, high: fl
     x, colour = agreement.measured, _COLOURS[agreement.covered]
     hint = f"{name(agreement.configuration)}: measured {x:.4g}, {describe(agreement.estimate)}"
     shape: marks.Shape = "circle" if agreement.covered else "square"
+    beyond = bool(agreement.estimate.extrapolated)
     return [
         marks.whisker(frame.place(x, low), frame.place(x, high), colour),
-        marks.dot(frame.place(x, value), colour, shape=shape, hint=hint, size=3.5),
+        marks.dot(frame.place(x, value), colour, shape=shape, hollow=beyond, faint=beyond, hint=hint, size=3.5),
     ]

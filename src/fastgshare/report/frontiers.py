@@ -64,19 +64,19 @@ def _names(frame: Frame, frontier: Sequence[Point], chosen: Point | None) -> lis
     """The frontier's configurations beside their dots, those that have room; the chosen one always, in bold."""
     drawn: list[str] = []
     taken: list[tuple[float, float]] = []
-    ordered = sorted(frontier, key=lambda p: p is not chosen)
+    ordered = sorted(frontier, key=lambda p: p != chosen)
     for point in ordered:
         x, y = _place(frame, point)
         words = name(point.configuration).replace(" SMs", "").replace(" time", "")
         wide = svg.width_of(words, 11)
         left = x + 10 + wide > frame.x.length
         at = x - 10 - wide if left else x + 10
-        if point is not chosen and any(abs(y - v) < 14 and abs(at - u) < wide + 6 for u, v in taken):
+        if point != chosen and any(abs(y - v) < 14 and abs(at - u) < wide + 6 for u, v in taken):
             continue
         taken.append((at, y))
-        class_ = "strong small" if point is chosen else "small"
+        class_ = "strong small" if point == chosen else "small"
         drawn.append(svg.text(x - 10 if left else x + 10, y - 5, words, class_, "end" if left else "start"))
-        if point is chosen:
+        if point == chosen:
             drawn.append(svg.tag("circle", cx=x, cy=y, r=9.0, fill="none", stroke=PALETTE[5], stroke_width=2.5))
     return drawn
 

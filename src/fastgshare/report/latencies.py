@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from fastgshare.domain.profiles import Configuration, Estimate, Outcome, Trial
@@ -47,7 +49,7 @@ def latency_picture(latencies: Latencies, *, slo_s: float = 0.0, size: tuple[flo
     rates = [r for points in latencies.measured.values() for r, _ in points]
     rates += [r for line in latencies.predicted.values() for r, _ in line]
     spoken = [s for points in latencies.measured.values() for _, s in points]
-    spoken += [e.value for line in latencies.predicted.values() for _, e in line]
+    spoken += [e.value for line in latencies.predicted.values() for _, e in line if math.isfinite(e.value)]
     milliseconds = [1000 * s for s in [*spoken, *([slo_s] if slo_s else [])]]
     wide = bool(spoken) and max(milliseconds) > _WIDE_RANGE * max(min(milliseconds), 1e-9)
     frame = Frame(from_zero(rates, width), (spanning if wide else from_zero)(milliseconds, height))
@@ -86,10 +88,12 @@ def _measured(trials: Sequence[Trial]) -> dict[float, list[tuple[float, float]]]
 
 
 def _predicted(frame: Frame, line: Curve, colour: str) -> list[str]:
-    lower, upper = (
-        [frame.place(r, 1000 * v) for r, v in ((r, getattr(e, end)) for r, e in line)] for end in ("low", "high")
+    """As far as latencies are finite; what is beyond the frame lies at its edge."""
+    known = [(rate, estimate) for rate, estimate in line if math.isfinite(estimate.value)]
+    lower, middle, upper = (
+        [frame.place(rate, 1000 * value(estimate)) for rate, estimate in known]
+        for value in (attrgetter("low"), attrgetter("value"), attrgetter("high"))
     )
-    middle = [frame.place(rate, 1000 * estimate.value) for rate, estimate in line]
     return [marks.band(lower, upper, colour), marks.curve(middle, colour)]
 
 

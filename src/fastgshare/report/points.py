@@ -69,6 +69,15 @@ def points_of(trials: Iterable[Trial], estimates: Mapping[Configuration, Estimat
     return [_point(c, tried.get(c, ()), estimates.get(c)) for c in sorted({*tried, *estimates})]
 
 
+def rates_of(trials: Iterable[Trial], estimates: Mapping[Configuration, Estimate], within_s: float) -> list[Point]:
+    """As `points_of`, of the highest rates at which a bound on latency held: measured where they were sought."""
+    sought: dict[Configuration, list[Trial]] = {}
+    for trial in trials:
+        if trial.offered_rps and math.isclose(trial.within_s, within_s, rel_tol=1e-6):
+            sought.setdefault(trial.given, []).append(trial)
+    return [_rate(c, sought.get(c, ()), estimates.get(c)) for c in sorted({*sought, *estimates})]
+
+
 def name(configuration: Configuration) -> str:
     """A configuration as people say it."""
     batch = "" if configuration.batch == 1 else f", batch {configuration.batch}"
@@ -90,3 +99,11 @@ def _point(configuration: Configuration, trials: Sequence[Trial], estimate: Esti
     mean = math.fsum(f.rps for f in figures) / len(figures)
     error = math.sqrt(math.fsum(f.rps_error**2 for f in figures)) / len(figures)
     return Point(configuration, mean, error, estimate)
+
+
+def _rate(configuration: Configuration, trials: Sequence[Trial], estimate: Estimate | None) -> Point:
+    measured = [t.figures for t in trials if t.outcome is Outcome.MEASURED and t.figures is not None]
+    best = max(measured, key=lambda figures: figures.rps, default=None)
+    if best is None:
+        return Point(configuration, estimate=estimate, failed=", ".join(sorted({t.outcome.value for t in trials})))
+    return Point(configuration, best.rps, best.rps_error, estimate)

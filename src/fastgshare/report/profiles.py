@@ -12,7 +12,7 @@ from fastgshare.report.agreements import Agreement, agreement_picture, summary
 from fastgshare.report.axes import shown
 from fastgshare.report.frontiers import frontier_of, frontier_picture
 from fastgshare.report.latencies import Curve, latencies_of, latency_legend, latency_picture
-from fastgshare.report.points import Point, describe, name, points_of
+from fastgshare.report.points import Point, describe, name, points_of, rates_of
 from fastgshare.report.surfaces import capacity_curves, heatmap, heatmap_height
 
 WIDTH = 860.0
@@ -28,8 +28,8 @@ class Profile:
     """All that the pictures show of a subject.
 
     trials: of this subject alone. capacities: predicted requests/s. latencies: predicted, configuration -> quantile ->
-    (offered requests/s, seconds). slo_s: bound on latency, 0 for none. allowed: configurations that hold the SLO, where
-    that is known; the highest RPR is sought among them. agreements: of configurations that the predictor had not seen.
+    (offered requests/s, seconds). slo_s: bound on latency, 0 for none. within: predicted, the highest rates
+    within it; RPR is then of them. agreements: of configurations that the predictor had not seen. notes: in words.
     """
 
     subject: Subject
@@ -37,19 +37,29 @@ class Profile:
     capacities: Mapping[Configuration, Estimate] = field(default_factory=dict)
     latencies: Mapping[Configuration, Mapping[float, Curve]] = field(default_factory=dict)
     slo_s: float = 0.0
-    allowed: frozenset[Configuration] | None = None
+    within: Mapping[Configuration, Estimate] = field(default_factory=dict)
     agreements: Sequence[Agreement] = ()
+    notes: Sequence[str] = ()
 
     @property
     def points(self) -> list[Point]:
         """Capacity by configuration."""
         return points_of(self.trials, self.capacities)
 
+    @property
+    def rates(self) -> list[Point]:
+        """The highest rate within the SLO by configuration; without an SLO, capacity."""
+        return rates_of(self.trials, self.within, self.slo_s) if self.slo_s else self.points
 
-def best_of(points: Sequence[Point], allowed: frozenset[Configuration] | None = None) -> Point | None:
-    """The point with the highest RPR among those that are allowed (None: all); None if nothing is known of any."""
-    known = [p for p in points if p.value and (allowed is None or p.configuration in allowed)]
-    return max(known, key=lambda p: (p.rpr or 0.0, -p.configuration.area), default=None)
+    @property
+    def best(self) -> Point | None:
+        """The rate with the highest RPR; None if nothing is known of any."""
+        return best_of(self.rates)
+
+
+def best_of(points: Sequence[Point]) -> Point | None:
+    """The point with the highest RPR; None if nothing is known of any."""
+    return max((p for p in points if p.value), key=lambda p: (p.rpr or 0.0, -p.configuration.area), default=None)
 
 
 def profile_picture(profile: Profile) -> str:
@@ -93,17 +103,21 @@ def _facts(profile: Profile) -> str:
     slo = f"; SLO {1000 * profile.slo_s:g} ms" if profile.slo_s else ""
     last = max((t.started_unix_s for t in profile.trials), default=0.0)
     when = f"; last {time.strftime('%Y-%m-%d', time.gmtime(last))}" if last else ""
-    standin = "" if "stand-in" not in profile.subject.device_type else "; measured on the stand-in, a test double"
+    standin = (
+        ""
+        if "stand-in" not in profile.subject.device_type
+        else "; the stand-in is a test double: no figure here is a GPU's"
+    )
     return f"{model}; {count} trial{'' if count == 1 else 's'}{when}{slo}{standin}"
 
 
 def _tiles(profile: Profile) -> list[tuple[str, str]]:
     tiles = [(str(len(profile.trials)), "trials")]
-    best = best_of(profile.points, profile.allowed)
+    best = profile.best
     if best is not None:
         how = "measured" if best.rps is not None else "predicted"
         tiles.append((shown(best.rpr or 0.0), f"highest RPR, {how}: {name(best.configuration)}"))
-        tiles.append((f"{shown(best.value or 0.0)}/s", "answered there by one instance"))
+        tiles.append((f"{shown(best.value or 0.0)}/s", f"answered there by one instance{_within(profile)}"))
     return tiles
 
 
@@ -116,9 +130,9 @@ def _by_batch(points: Sequence[Point]) -> Iterator[tuple[str, list[Point]]]:
 
 def _surfaces(profile: Profile) -> list[Part]:
     points, parts = profile.points, []
-    best = best_of(points, profile.allowed)
+    best = profile.best
     for words, some in _by_batch(points):
-        mark = best if best in some else None
+        mark = None if best is None else best.configuration
         element = heatmap(some, title=f"Throughput, requests/s{words}", width=WIDTH, mark=mark)
         parts.append((heatmap_height(some), element))
         if any(p.value is not None for p in some):
@@ -127,17 +141,16 @@ def _surfaces(profile: Profile) -> list[Part]:
 
 
 def _frontier(profile: Profile) -> list[Part]:
-    points = [p for p in profile.points if p.value]
+    points = [p for p in profile.rates if p.value]
     if not points:
         return []
-    allowed = [p for p in points if profile.allowed is None or p.configuration in profile.allowed]
-    words = (
-        f"RPR frontier within the SLO of {1000 * profile.slo_s:g} ms"
-        if profile.slo_s and profile.allowed is not None
-        else "RPR frontier"
-    )
-    chosen = best_of(points, profile.allowed)
-    return [(380.0, frontier_picture(points, frontier_of(allowed), title=words, chosen=chosen, size=(WIDTH, 380.0)))]
+    title = f"RPR frontier{_within(profile)}"
+    picture = frontier_picture(points, frontier_of(points), title=title, chosen=profile.best, size=(WIDTH, 380.0))
+    return [(380.0, picture)]
+
+
+def _within(profile: Profile) -> str:
+    return f" within {1000 * profile.slo_s:g} ms" if profile.slo_s else ""
 
 
 def _latencies(profile: Profile) -> list[Part]:
@@ -169,21 +182,36 @@ def _figures(heading: str, parts: Sequence[Part], caption: str) -> str:
 
 
 def _table(profile: Profile) -> str:
-    """What the pictures show, in figures."""
-    columns = ("configuration", "measured", "predicted", "RPR", "trials gave")
-    rows = [
-        (
-            name(p.configuration),
-            "–" if p.rps is None else f"{shown(p.rps)}/s",
-            "–" if p.estimate is None else describe(p.estimate).removeprefix("predicted "),
-            "–" if p.rpr is None else shown(p.rpr),
-            p.failed or ("figures" if p.rps is not None else "–"),
-        )
-        for p in profile.points
-    ]
+    """What the pictures show, in figures, and what there is to say of it."""
+    columns = ["configuration", "measured", "predicted", "RPR", "trials gave"]
+    rows: list[list[str]] = [_row(point) for point in profile.points]
+    if profile.slo_s:
+        columns.insert(3, f"within {1000 * profile.slo_s:g} ms")
+        rates = {p.configuration: p for p in profile.rates}
+        for point, row in zip(profile.points, rows, strict=True):
+            rate = rates.get(point.configuration)
+            row.insert(3, "–" if rate is None or rate.value is None else f"{_about(rate)}/s")
+            row[4] = "–" if rate is None or rate.rpr is None else shown(rate.rpr)
     said = f" {summary(profile.agreements)}." if profile.agreements else ""
+    notes = "".join(html.paragraph(note, "soft") for note in profile.notes)
+    words = html.paragraph(f"Requests a second by configuration.{said}")
     return (
         html.heading("In figures")
-        + html.paragraph(f"Requests a second by configuration.{said}")
-        + html.table(columns, rows, frozenset({1, 3}))
+        + words
+        + html.table(columns, rows, frozenset({1, *range(3, len(columns) - 1)}))
+        + notes
     )
+
+
+def _row(point: Point) -> list[str]:
+    return [
+        name(point.configuration),
+        "–" if point.rps is None else f"{shown(point.rps)}/s",
+        "–" if point.estimate is None else describe(point.estimate).removeprefix("predicted "),
+        "–" if point.rpr is None else shown(point.rpr),
+        point.failed or ("figures" if point.rps is not None else "–"),
+    ]
+
+
+def _about(point: Point) -> str:
+    return f"{'' if point.rps is not None else '~'}{shown(point.value or 0.0)}"

@@ -22,7 +22,7 @@ class PictureFailed(FastGShareError):
 def png(picture: str, *, zoom: float = 2.0) -> bytes:
     """A PNG of an SVG of ours, in its light colours on white; `zoom` pixels for every unit of length.
 
-    Raises `PictureFailed` where no font is installed: words would be missing in silence.
+    Raises `PictureFailed` where resvg-py is not installed, or no font: words would be missing in silence.
     """
     if _drawn(svg.picture(20, 20, svg.text(2, 16, "M"), title=""), 1) == _drawn(svg.picture(20, 20, title=""), 1):
         raise PictureFailed(
@@ -32,8 +32,12 @@ def png(picture: str, *, zoom: float = 2.0) -> bytes:
 
 
 def _drawn(picture: str, zoom: float) -> bytes:
-    from resvg_py import svg_to_bytes  # loaded when a PNG is asked for, and not by those who ask for none
-
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise PictureFailed(
+            "a PNG needs resvg-py, which is not installed: pip install 'fastgshare[profile]'; or write .svg or .html"
+        ) from None
     return svg_to_bytes(
         svg_string=_plain(picture),
         background=_PAPER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from fastgshare.domain.profiles import Configuration
 from fastgshare.report import marks, svg
 from fastgshare.report.axes import LEFT, TOP, Frame, Scale, frame_size, from_zero, shown
 from fastgshare.report.colours import PALETTE, text_class
@@ -17,8 +18,8 @@ _SIDE: Final = 92.0
 _FOOT: Final = 74.0
 
 
-def heatmap(points: Sequence[Point], *, title: str, width: float = 860.0, mark: Point | None = None) -> str:
-    """An element and its height: quotas to the right, SMs upwards; each cell its requests a second.
+def heatmap(points: Sequence[Point], *, title: str, width: float = 860.0, mark: Configuration | None = None) -> str:
+    """An element: quotas to the right, SMs upwards; each cell its requests a second.
 
     Cells that are predicted have a dashed edge and `~`; `mark` gets a thick one.
     """
@@ -39,9 +40,10 @@ def heatmap(points: Sequence[Point], *, title: str, width: float = 860.0, mark: 
     body += [svg.box(x, y, cell[0] - 2, cell[1] - 2, class_="free", radius=3) for x, y in places.values()]
     for point in points:
         place = places[point.configuration.sm, point.configuration.quota]
-        body += _cell(point, place, cell, top, point is mark)
+        body += _cell(point, place, cell, top, point.configuration == mark)
     body += _ramp(cell[0] * len(quotas) + 18, high, top)
-    body.append(_legend(high + 54, mark is not None, any(p.extrapolated for p in points)))
+    gaps = any(p.value is None for p in points) or len(points) < len(places)
+    body.append(_legend(high + 54, mark is not None, any(p.extrapolated for p in points), gaps))
     return svg.group(LEFT, TOP, *body)
 
 
@@ -177,7 +179,7 @@ def _ramp(x: float, height: float, top: float) -> list[str]:
     return [*drawn, svg.text(x, -6, "requests/s", "soft small")]
 
 
-def _legend(y: float, marked: bool, beyond: bool) -> str:
+def _legend(y: float, marked: bool, beyond: bool, gaps: bool) -> str:
     grey = RAMP[1]
     keys = [
         (svg.box(0, -7, 16, 14, fill=grey, radius=3), "measured"),
@@ -187,7 +189,8 @@ def _legend(y: float, marked: bool, beyond: bool) -> str:
         keys.append((_edge(1, -6, 14, 12, PALETTE[5], 3.0, None), "highest RPR"))
     if beyond:
         keys.append((svg.text(5, 5, "?", "strong"), "extrapolated beyond all trials"))
-    keys.append((svg.box(0, -7, 16, 14, class_="free", radius=3), "not tried, or no figures"))
+    if gaps:
+        keys.append((svg.box(0, -7, 16, 14, class_="free", radius=3), "not tried, or no figures"))
     return marks.legend(0, y, keys)
 
 
