@@ -408,6 +408,40 @@ async def test_leaving_the_cluster_ends_everything() -> None:
         await watched.cluster.start(instance())
 
 
+@pytest.mark.parametrize("way", ["lost", "left", "fault"])
+async def test_a_process_that_the_kernel_cannot_end_holds_nothing_up(
+    way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that waits in the driver for a device that is gone."""
+    monkeypatch.setattr("fastgshare.cluster.processes._UNKILLABLE_S", 0.05)
+    monkeypatch.setattr("fastgshare.cluster.members.GRACE_S", 0.05)
+    pid = 0
+    try:
+        async with two_devices() as (watched, divider):
+            await watched.cluster.start(member("a-1", do="hang"))
+            pid = watched.cluster.observe()[0].pid
+            answer = asyncio.create_task(watched.cluster.send("a-1", [request()]))
+            await watched.until_line("batch")
+            monkeypatch.setattr("fastgshare.cluster.processes.Process._signal", lambda process, number: None)
+            if way == "lost":
+                watched.cluster.lose("cpu", "it fell off the bus")
+                failed = await watched.until(S.FAILED, "a-1")
+                assert f"(process {pid} does not end and is left)" in failed.reason
+            elif way == "fault":
+                divider.ends.set()
+                divider.fail("default")
+                await watched.cluster.start(member("a-2"))
+                assert ids(watched) == {"a-2"}
+        with pytest.raises(InstanceLost):
+            await answer
+        assert runs(pid)
+        assert f"process {pid} does not end though it was killed 0.05 s ago; it is left" in caplog.text
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            await until_it_ended(pid)
+
+
 async def test_a_listener_that_raises_does_not_deafen_the_others() -> None:
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))

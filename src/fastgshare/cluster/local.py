@@ -373,6 +373,8 @@ class LocalCluster:
             return said
         instance = member.instance
         cause = member.verdict or describe_exit(status)
+        if member.process.is_left:
+            cause += f" (process {member.process.pid} does not end and is left)"
         line = self._logs.last_words(instance.function.name, instance.id)
         if member.life.state is not InstanceState.DRAINING:
             self._logs.write(instance.function.name, instance.id, f"(ended: {cause})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -15,15 +16,23 @@ from typing import Final
 RUNTIME: Final = (sys.executable, "-P", "-m", "fastgshare.runtime")
 """What starts an instance. -P: a file of the current folder must not stand in for a module."""
 _PARTIAL_LINE_BYTES: Final = 65536
+_UNKILLABLE_S: Final = 10.0
+"""Who has not ended so long after SIGKILL waits in the kernel, as for a device that is gone, perhaps for ever."""
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 class Process:
-    """One running process. `exited` has its exit status, negative for a signal, once it has ended."""
+    """One running process. `exited` has its exit status, negative for a signal, once it has ended.
+
+    Or once it was killed and does not end: then `is_left` is true, and nobody waits for it any more.
+    """
 
     def __init__(self, popen: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
         self.pid: Final = popen.pid
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.is_left = False
         self._popen = popen
+        self._patience: asyncio.TimerHandle | None = None
         self._output: asyncio.ReadTransport | None = None
         self._lines = _Lines(on_line)
         self._pidfd = os.pidfd_open(popen.pid)
@@ -50,6 +59,8 @@ class Process:
     def kill(self) -> None:
         """End the process and all it has started."""
         self._signal(signal.SIGKILL)
+        if self._patience is None and not self.exited.done():
+            self._patience = asyncio.get_running_loop().call_later(_UNKILLABLE_S, self._leave)
 
     async def last_output(self, wait_s: float) -> None:
         """Return once all it wrote has been handed on, at the latest after `wait_s`; afterwards nothing more is."""
@@ -63,11 +74,20 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
+    def _leave(self) -> None:
+        self.is_left = True
+        _LOGGER.warning("process %d does not end though it was killed %g s ago; it is left", self.pid, _UNKILLABLE_S)
+        self.exited.set_result(-signal.SIGKILL)
+
     def _reap(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._signal(signal.SIGKILL)  # what it started and left, before its number can be given to others
-        self.exited.set_result(self._popen.wait())
+        status = self._popen.wait()
+        if not self.is_left:
+            self.exited.set_result(status)
 
 
 class _Lines(asyncio.Protocol):
