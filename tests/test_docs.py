@@ -250,8 +250,9 @@ def test_every_dependency_is_documented_with_its_licence_and_its_reason() -> Non
 def test_only_declared_packages_are_imported() -> None:
     imported = {name.partition(".")[0] for path in (ROOT / "src").rglob("*.py") for name in imports_of(path)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    # What models need is imported only where somebody has such models.
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["models"]]
+    # What models need, and profiles, is imported only where somebody has such models, or profiles.
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["models"], *extras["profile"]]
     declared = {plain(re.split(r"[^A-Za-z0-9_-]", requirement)[0]) for requirement in requirements}
     # Tests of others may use fastgshare.testing, which may import what a test needs.
     declared |= {"hypothesis", "pytest"}

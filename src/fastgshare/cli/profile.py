@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ import click
 
 from fastgshare.cli import options
 from fastgshare.cli.group import FAILED
-from fastgshare.domain.devices import Device
+from fastgshare.domain.devices import Device, DeviceKind
 from fastgshare.domain.errors import NotFound
 from fastgshare.domain.functions import Function, Slo
 from fastgshare.domain.profiles import Configuration, Outcome, Subject, Trial
@@ -172,13 +172,23 @@ def _ground(
     from fastgshare.profiler.subjects import subject
     from fastgshare.spec import references
 
-    device = find_device(request, os.environ)
+    device = _named(find_device(request, os.environ))
     (divided,) = divide([device], partitioners_of([device], partitioner, directory / _PLACE, os.environ))
     asked: dict[Configuration, Configuration] = {}
     for point in paper_grid(batches):
         (given,) = snapped(divided, [point])
         asked[given] = min(asked.get(given, point), point, key=lambda each: abs(each.sm - given.sm))
     return device, subject(function.name, references.files(function), device), tuple(asked), asked
+
+
+def _named(device: Device) -> Device:
+    """The device with what it is sold as: profiles are of device types."""
+    from fastgshare.cluster.gpus import find_gpus
+
+    if device.kind is not DeviceKind.GPU:
+        return device
+    names = {gpu.uuid: gpu.name for gpu in find_gpus(os.environ)}
+    return replace(device, type=names.get(device.id, device.type))
 
 
 def _profile(order: Order, store: ProfileStore, directory: Path, show: Show) -> int:

@@ -17,7 +17,7 @@ from fastgshare.cluster.latencies import Latencies
 from fastgshare.cluster.loads import Load, LoadFailed, Measured
 from fastgshare.cluster.searches import Search
 from fastgshare.cluster.stretches import Rate, measured, stretch_s
-from fastgshare.cluster.warmups import FEWEST_ANSWERS, NeverSettled, warm_up
+from fastgshare.cluster.warmups import NeverSettled, warm_up
 from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, InvalidValue, PartitionerUnavailable
 from fastgshare.domain.functions import Slo
 from fastgshare.domain.instances import Instance
@@ -26,6 +26,8 @@ from fastgshare.domain.profiles import Figures, Outcome
 _STRETCHES: Final = 3
 _MARGIN: Final = 1.15
 """So much longer than its stretches is the load that they are cut from: it may be faster than it was warmed up."""
+_FEWEST_ANSWERS: Final = 12
+"""In a stretch: with fewer, where answers fall in it decides how fast it was."""
 _FEWEST_OFFERED: Final = 150
 _LONGEST_FACTOR: Final = 4
 """A rate is offered for at most so many times the seconds that were asked for."""
@@ -141,7 +143,7 @@ class Attempt:
     async def _capacity(self, feed: Feed) -> float:
         """Requests a second that it can take, once it is warm."""
         warm_rps, window_s = await self._warm_up(feed), await self._window_s()
-        length_s = stretch_s(self.conditions.seconds / _STRETCHES, window_s, warm_rps, FEWEST_ANSWERS)
+        length_s = stretch_s(self.conditions.seconds / _STRETCHES, window_s, warm_rps, _FEWEST_ANSWERS)
         load_s, load = _MARGIN * _STRETCHES * length_s + window_s, Load(self.seed)
         found, use = await self._under(feed, load, load.offline(feed, expected_rps=warm_rps, seconds=load_s), load_s)
         rate = measured([answer.done_s for answer in found.answers], length_s) or Rate(found.rps)

@@ -11,7 +11,7 @@ from fastgshare.cluster.stretches import Count, settled, stretch_s
 from fastgshare.dispatch.dispatchers import DEPTH
 from fastgshare.domain.errors import FastGShareError
 
-FEWEST_ANSWERS: Final = 4
+_FEWEST_ANSWERS: Final = 6
 """In a stretch; fewer say little about how fast it is."""
 _MOST_STRETCHES: Final = 8
 _SHOWN: Final = 6
@@ -93,7 +93,7 @@ async def _until_settled(
         span_s = count.last_s - count.first_s
         if span_s <= 0:
             continue
-        length_s = stretch_s(wanted_s, await window_s(), count.at(count.last_s) / span_s, FEWEST_ANSWERS)
+        length_s = stretch_s(wanted_s, await window_s(), count.at(count.last_s) / span_s, _FEWEST_ANSWERS)
         rates = count.rates(length_s)
         if settled(rates, tolerance):
             return rates[-1]
