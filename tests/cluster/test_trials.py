@@ -121,6 +121,7 @@ async def test_a_share_of_the_cpu_is_measured_and_its_rates_are_sought(place: Pa
     assert 0 < (figures.p50_s or 0) <= (figures.p95_s or 0) <= (figures.p99_s or 0)
     assert (figures.mem_bytes or 0) > 2**20
     assert 0 < (figures.sm_utilisation or 0) <= 1
+    assert 0 < (figures.received_quota or 0) <= 1
     assert found.histogram
     assert {"fastgshare", "python", "kernel", "onnxruntime", "mlcommons-loadgen"} <= found.versions.keys()
     assert (found.seed, found.source, found.offered_rps) == (3, "trial", 0)

@@ -219,7 +219,8 @@ class Attempt:
             for percent in (50, 95, 99)
         )
         mem_bytes = await memory_of(self.ground, self.instance.id)
-        figures = Figures(*(rate.rps, rate.error, p50_s, p95_s, p99_s, use.sm_utilisation, use.sm_occupancy, mem_bytes))
+        used = (use.sm_utilisation, use.sm_occupancy, mem_bytes, use.received)
+        figures = Figures(rate.rps, rate.error, p50_s, p95_s, p99_s, *used)
         kept = latencies.encode()
         self.results.append(Result(Outcome.MEASURED, figures, "", kept, self._offered_rps, self._took_s()))
 

@@ -20,10 +20,9 @@ _PROC: Final = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one instance had of its device. received, entitled: fractions of the time. None: it is not counted."""
+    """What one instance had of its device. received: part of the time, by the ledger. None: it is not counted."""
 
     received: float | None = None
-    entitled: float | None = None
     sm_utilisation: float | None = None
     sm_occupancy: float | None = None
 
@@ -51,8 +50,7 @@ class Gauge:
         entry = next((entry for entry in grown if entry.window_s > 0), None)
         if entry is None:
             return Use()
-        received, entitled = entry.received_s / entry.window_s, entry.entitled_s / entry.window_s
-        return Use(received, entitled, *self._utilisation(entry))
+        return Use(min(1.0, entry.received_s / entry.window_s), *self._utilisation(entry))
 
     def _utilisation(self, entry: LedgerEntry) -> tuple[float | None, float | None]:
         """On a CPU by the instance's own CPU time: the device's counters have what strangers do in them."""

@@ -66,6 +66,7 @@ class Figures:
     """What a trial measured. rps: requests answered a second; its standard error where several stretches were measured
     (0: not known). Latencies in seconds, at this load. Utilisations as fractions, None where the device has no counter.
     mem_bytes: most that the instance held of the device's memory (CPU: of its own); None where it is not counted.
+    received_quota: part of the time for which it held the device, by the ledger; None where nobody keeps one.
     """
 
     rps: float
@@ -76,6 +77,7 @@ class Figures:
     sm_utilisation: float | None = None
     sm_occupancy: float | None = None
     mem_bytes: int | None = None
+    received_quota: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class FiguresDocument(_Document):
     sm_utilisation: Fraction | None = Field(None, description=_FRACTION)
     sm_occupancy: Fraction | None = Field(None, description=_FRACTION)
     mem_bytes: Integer | None = Field(None, ge=0, le=2**60, description="bytes, at least 0; nothing where not known")
+    received_quota: Fraction | None = Field(None, description=_FRACTION)
 
 
 class TrialDocument(_Document):

@@ -24,7 +24,17 @@ _MOST: Final = 2**63 - 1
 _SUBJECT: Final = ("function", "model_digest", "device_type")
 _ASKED: Final = ("asked_sm", "asked_quota", "asked_batch")
 _GIVEN: Final = ("given_sm", "given_quota", "given_batch")
-_FIGURES: Final = ("rps", "rps_error", "p50_s", "p95_s", "p99_s", "sm_utilisation", "sm_occupancy", "mem_bytes")
+_FIGURES: Final = (
+    "rps",
+    "rps_error",
+    "p50_s",
+    "p95_s",
+    "p99_s",
+    "sm_utilisation",
+    "sm_occupancy",
+    "mem_bytes",
+    "received_quota",
+)
 _LOAD: Final = ("offered_rps", "within_s", "seed", "started_unix_s", "took_s", "reason", "source")
 _COLUMNS: Final = (*_SUBJECT, *_ASKED, *_GIVEN, "outcome", *_FIGURES, *_LOAD, "versions", "histogram")
 _NAMES: Final = ", ".join(_COLUMNS)

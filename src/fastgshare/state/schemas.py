@@ -64,6 +64,7 @@ PROFILES: Final = Layout(
             sm_utilisation REAL,
             sm_occupancy REAL,
             mem_bytes INTEGER,
+            received_quota REAL,
             offered_rps REAL NOT NULL,
             within_s REAL NOT NULL,
             seed INTEGER NOT NULL,
