@@ -54,9 +54,12 @@ def _place(frame: Frame, point: Point) -> tuple[float, float]:
 
 
 def _whisker(frame: Frame, point: Point, colour: str) -> str:
+    """Along the ray from nothing: who answers more on the same share has as much more RPR. Cut where the frame ends."""
     if point.interval is None:
         return ""
-    low, high = (frame.place(v, v / point.configuration.area) for v in point.interval)
+    area = point.configuration.area
+    edge = min(frame.x.high, frame.y.high * area)
+    low, high = (frame.place(v, v / area) for v in (min(max(v, 0.0), edge) for v in point.interval))
     return marks.whisker(low, high, colour)
 
 
