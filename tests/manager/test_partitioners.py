@@ -190,6 +190,15 @@ def test_what_is_killed_is_told_and_comes_back(
     on_mps(tmp_path / "m", scenario)
 
 
+def test_many_of_a_group_that_come_at_once_have_one_mps(tmp_path: Path) -> None:
+    async def scenario(partitioner: MpsPartitioner) -> None:
+        await asyncio.gather(*(partitioner.open("one") for _ in range(8)))
+        assert len(left_behind(partitioner.control("one").pipes)) == 2
+        assert partitioner.control("one").problem() == ""
+
+    on_mps(tmp_path / "m", scenario)
+
+
 def test_a_look_that_fails_unexpectedly_is_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

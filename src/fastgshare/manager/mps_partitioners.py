@@ -132,8 +132,7 @@ class MpsPartitioner:
     def _directory_of(self, group: str) -> Path:
         return self._directory / hashlib.sha256(group.encode()).hexdigest()[:8]
 
-    def _start(self, group: str) -> None:
-        control, directory = self.control(group), self._directory_of(group)
+    def _start(self, control: MpsControl, directory: Path) -> None:
         if control.pipes != directory:  # then it is there for those who look for what was left
             with suppress(OSError):
                 directory.mkdir(exist_ok=True)
@@ -148,7 +147,7 @@ class MpsPartitioner:
             self._failures.add(group, problem)
             raise PartitionerUnavailable(f"trust group {group} on device {self._device.id} has failed: {problem}")
         self._opened.add(group)
-        await asyncio.to_thread(self._start, group)
+        await asyncio.to_thread(self._start, self.control(group), self._directory_of(group))
         if group not in self._watchers and not self._stays:
             name = f"MPS of trust group {group} on device {self._device.id}"
             self._watchers[group] = asyncio.create_task(self._look_after(group), name=name)
