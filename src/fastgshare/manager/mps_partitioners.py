@@ -140,14 +140,15 @@ class MpsPartitioner:
 
     async def open(self, group: str) -> None:
         """Have the group's MPS run, and watch it. Raises `PartitionerUnavailable`."""
+        control = self.control(group)  # made here: threads would make several
         if self.lone and (others := await asyncio.to_thread(self._others, group)):
             raise PartitionerUnavailable(alone(self._device, group, others, self._partitioning))
-        if group in self._watchers and (problem := await asyncio.to_thread(_lasting_problem, self.control(group))):
+        if group in self._watchers and (problem := await asyncio.to_thread(_lasting_problem, control)):
             # Not started anew while processes of it may be there: they would be of another server than those to come.
             self._failures.add(group, problem)
             raise PartitionerUnavailable(f"trust group {group} on device {self._device.id} has failed: {problem}")
         self._opened.add(group)
-        await asyncio.to_thread(self._start, self.control(group), self._directory_of(group))
+        await asyncio.to_thread(self._start, control, self._directory_of(group))
         if group not in self._watchers and not self._stays:
             name = f"MPS of trust group {group} on device {self._device.id}"
             self._watchers[group] = asyncio.create_task(self._look_after(group), name=name)
