@@ -1,11 +1,11 @@
 """How long requests take that come at random to an instance with a quota: M/D/1 behind the token's slots. Pure.
 
 A request needs the device for `need = quota / capacity`. In every window the instance has one slot of `quota`; work
-that is not done at its end goes on in the next. So a request that begins at a chance moment of a slot takes need plus a gap
-of (1 - quota) x window for every slot's end that it meets; the mean is 1 / capacity. Requests that come while another
-is worked on wait as in M/D/1 with the mean (Pollaczek-Khinchine, solved in Fourier space), for gaps come evenly: a
-request that met one leaves the next ones more of the slot. Then they begin at a chance moment. One that finds nobody
-waits for the slot first, if it is not in one.
+that is not done at its end goes on in the next. So a request that begins at a chance moment of a slot takes need plus
+a gap of (1 - quota) x window for every slot's end that it meets; the mean is 1 / capacity. Requests that come while
+another is worked on wait as in M/D/1 with the mean (Pollaczek-Khinchine, solved in Fourier space), for gaps come
+evenly: a request that met one leaves the next ones more of the slot. Then they begin at a chance moment. One that finds
+nobody waits for the slot first, if it is not in one.
 """
 
 from __future__ import annotations

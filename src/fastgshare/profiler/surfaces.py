@@ -115,7 +115,7 @@ def _most_likely(x: Array, y: Array, sd: Array) -> Array:
 
 
 def _posterior(x: Array, y: Array, noise: Array, lattice: Array, theta: Array) -> tuple[Array, Array]:
-    """Mean and variance at the lattice's points, over all sizes and reaches, weighed by how well they explain the points."""
+    """Mean and variance at the lattice's points, over all sizes and reaches, by how well they explain what was seen."""
     here, there = _slopes(theta, x) * _PRIOR_SD, _slopes(theta, lattice) * _PRIOR_SD
     shift = (_PRIOR - theta) / _PRIOR_SD
     rest = y - _physics(theta, x) - here @ shift

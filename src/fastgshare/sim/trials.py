@@ -30,10 +30,11 @@ SETTLE_S: Final = 1.0
 STRETCHES: Final = 4
 STRETCH_S: Final = 2.0
 STRETCH_REQUESTS: Final = 12
-"""A stretch goes on until so many requests were answered in it."""
+"""A stretch goes on until so many requests were answered in it; at an offered load, four times as many."""
 
-MOST_S: Final = 60.0
-"""No trial goes on for longer than this; what is not measured by then is unstable."""
+MOST_S: Final = 120.0
+"""No trial goes on for longer than this, or at an offered load than it takes twice so many requests to come; what is
+not measured by then is unstable."""
 
 
 _STEP_S: Final = 0.25
@@ -149,13 +150,14 @@ class LoadedReplay(GatedReplays):
 class VirtualRunner:
     """Measures configurations of a shipped trace on the stand-in with `sms` SMs. Deterministic by seed.
 
-    trace: name or path, as `traces.load` takes it. stretch_s: least length of each of the `STRETCHES`. Raises
-    `NotFound` or `InvalidValue` for a trace that is none.
+    trace: name or path, as `traces.load` takes it. stretch_s, stretch_requests: least length of each of the
+    `STRETCHES`. Raises `NotFound` or `InvalidValue` for a trace that is none.
     """
 
     trace: str
     sms: int = 80
     stretch_s: float = STRETCH_S
+    stretch_requests: int = STRETCH_REQUESTS
 
     @property
     def subject(self) -> Subject:
@@ -188,9 +190,11 @@ class VirtualRunner:
         share = Share(configuration.sm, configuration.quota, configuration.quota)
         replay = LoadedReplay(load(self.trace), share, sms=self.sms, seed=seed, arrivals=arrivals)
         try:
-            figures = _measure(replay, self.stretch_s)
+            requests = self.stretch_requests * (4 if offered_rps else 1)
+            most_s = max(MOST_S, 2 * STRETCHES * requests / offered_rps if offered_rps else 0.0)
+            figures = _measure(replay, self.stretch_s, requests, most_s)
             if figures is None:
-                return trial(Outcome.UNSTABLE, None, replay.elapsed_s, f"too few answers in {MOST_S:g} s")
+                return trial(Outcome.UNSTABLE, None, replay.elapsed_s, f"too few answers in {most_s:g} s")
             if offered_rps and replay.waiting > max(10.0, offered_rps * replay.elapsed_s / 20):
                 return trial(Outcome.UNSTABLE, figures, replay.elapsed_s, f"{replay.waiting} requests were left over")
             return trial(Outcome.MEASURED, figures, replay.elapsed_s)
@@ -198,17 +202,17 @@ class VirtualRunner:
             replay.close()
 
 
-def _measure(replay: LoadedReplay, stretch_s: float) -> Figures | None:
+def _measure(replay: LoadedReplay, stretch_s: float, requests: int, most_s: float) -> Figures | None:
     """Let it settle, then measure stretches; None: it answers too rarely."""
     replay.run(SETTLE_S)
-    while not replay.answers and replay.elapsed_s < MOST_S:
+    while not replay.answers and replay.elapsed_s < most_s:
         replay.run(SETTLE_S)
     first, busy_ns, began_s = len(replay.answers), replay.stage.busy_ns(0), replay.elapsed_s
     bounds = [first]
     for _ in range(STRETCHES):
         end_s = replay.elapsed_s + stretch_s
-        while replay.elapsed_s < end_s or len(replay.answers) < bounds[-1] + STRETCH_REQUESTS:
-            if replay.elapsed_s >= MOST_S:
+        while replay.elapsed_s < end_s or len(replay.answers) < bounds[-1] + requests:
+            if replay.elapsed_s >= most_s:
                 return None
             replay.run(_STEP_S)
         bounds.append(len(replay.answers))
