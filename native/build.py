@@ -305,6 +305,28 @@ def _link(target: Target, objects: Sequence[Path], into: Path, targets: Mapping[
     note.write_text(said)
 
 
+class Progress:
+    """Says on stderr which target is done: on few cores a build takes minutes."""
+
+    def __init__(self, count: int) -> None:
+        self._began_s = time.monotonic()
+        self._count = count
+        self._done = 0
+
+    def built(self, target: Target) -> None:
+        """One is there."""
+        self._say(f"{target.folder}/{target.file}")
+
+    def failed(self, target: Target) -> None:
+        """One could not be built; why, is said at the end."""
+        self._say(f"{target.name} was not built")
+
+    def _say(self, text: str) -> None:
+        self._done += 1
+        took_s = time.monotonic() - self._began_s
+        print(f"[{took_s:5.0f} s, build] {self._done} of {self._count}: {text}", file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Built:
     """What a build gave. compiled: how many sources. problems: target -> why it was not built."""
@@ -327,13 +349,16 @@ def build(into: Path, *, headers: Path | None, jobs: int = 0, names: Sequence[st
     folder.mkdir(parents=True, exist_ok=True)
     objects = Objects(folder, jobs or len(os.sched_getaffinity(0)))
     problems: dict[str, str] = {}
+    tell = Progress(len(wanted))
     try:
         waits = [(target, [objects.of(source, target.compile) for source in target.sources]) for target in wanted]
         for target, futures in sorted(waits, key=lambda wait: len(wait[0].uses)):
             try:
                 _link(target, [future.result() for future in futures], into, targets)
+                tell.built(target)
             except CannotBuild as problem:
                 problems[target.name] = str(problem)
+                tell.failed(target)
                 (into / target.folder / target.file).unlink(missing_ok=True)
     finally:
         objects.close()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.gpucheck.findings import Goal, Outcome, Status
+from fastgshare.gpucheck.conformity import goal
+from fastgshare.gpucheck.findings import Goal, Outcome, Status, Table
 from fastgshare.gpucheck.results import Check, page, picture_of, write
 
 BEGAN = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -38,6 +39,31 @@ def test_files_are_called_by_device_and_day(device: Device, partial: bool, stem:
     assert Check(device, BEGAN, 480, partial).stem == stem
 
 
+def test_no_run_takes_the_place_of_another(tmp_path: Path) -> None:
+    stems = []
+    for _ in range(3):
+        check = Check(STANDIN, BEGAN, 480).beside(tmp_path)
+        write(check, [], 0.0, tmp_path)
+        stems.append(check.stem)
+
+    assert stems == ["gpu-standin-2026-03-04", "gpu-standin-2026-03-04-2", "gpu-standin-2026-03-04-3"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"passed": 3, "failed": 0}], "yes"),
+        ([{"passed": 3, "failed": 1}, {"why": "not run"}], "**no**"),
+        ([{"passed": 3, "failed": 0}, {"why": "not finished within 45 s"}], "not finished"),
+    ],
+)
+def test_conformance_that_was_not_finished_is_not_judged(rows: list[dict[str, object]], said: str) -> None:
+    outcome = Outcome("conformance", "Conformance")
+    outcome.findings.goals.append(goal(Table("Topics", {}, list(rows))))
+
+    assert f"| no row fails | {said} |" in page(Check(GPU, BEGAN, 480), [outcome], 7.0)
+
+
 def test_the_document_has_everything(tmp_path: Path) -> None:
     path = write(Check(GPU, BEGAN, 480, version="1.2", commit="abc"), [_outcome()], 7.0, tmp_path / "new")
 
@@ -48,7 +74,7 @@ def test_the_document_has_everything(tmp_path: Path) -> None:
     assert (section["status"], section["why"], section["took_s"]) == ("cut off", "its 3 s were over", 3.0)
     assert section["tables"][0]["rows"][0]["each"] == [1, 2]
     assert section["tables"][1]["rows"] == [{"model": "hidden"}]
-    assert section["goals"] == [{"what": "ratio", "figure": "3.2x", "aim": ">= 3.15x", "met": True}]
+    assert section["goals"] == [{"what": "ratio", "figure": "3.2x", "aim": ">= 3.15x", "met": True, "instead": "-"}]
     assert sorted(each.suffix for each in path.parent.iterdir()) == [".json", ".md", ".svg"]
 
 

@@ -99,7 +99,8 @@ class _Run:
         self._asked = asked
         partial = bool(asked.only)
         now = datetime.now().astimezone()
-        self.check = Check(device, now, asked.budget_s, partial, __version__, _commit(), no_gpu)
+        check = Check(device, now, asked.budget_s, partial, __version__, _commit(), no_gpu)
+        self.check = check.beside(asked.out)
 
     @property
     def took_s(self) -> float:

@@ -26,16 +26,20 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure that was aimed at. met: None where the figure could not be had, or says nothing (on the stand-in)."""
+    """A figure that was aimed at. met: None where the figure could not be had, or says nothing (on the stand-in).
+
+    instead: what the page says in place of yes or no where met is None.
+    """
 
     what: str
     figure: str
     aim: str
     met: bool | None
+    instead: str = "-"
 
     def document(self) -> dict[str, object]:
         """As JSON."""
-        return {"what": self.what, "figure": self.figure, "aim": self.aim, "met": self.met}
+        return {"what": self.what, "figure": self.figure, "aim": self.aim, "met": self.met, "instead": self.instead}
 
 
 @dataclass(slots=True)

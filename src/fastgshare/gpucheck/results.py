@@ -6,22 +6,26 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
+from typing import Final
 
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.gpucheck.findings import Outcome, Status, Table
+from fastgshare.gpucheck.findings import Goal, Outcome, Status, Table
 from fastgshare.report.bars import throughput_bars
 
 STANDIN = "Every figure here is of the stand-in, a test double: no GPU was used, and none of them says how fast one is."
+
+_ENDS: Final = (".json", ".md", ".svg")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One run. began: with its time zone. partial: not all sections were asked for. commit: "" if not known.
 
-    no_gpu: why none is used where one would have been; "" otherwise.
+    no_gpu: why none is used where one would have been; "" otherwise. number: of the day's runs that left files, which.
     """
 
     device: Device
@@ -31,6 +35,7 @@ class Check:
     version: str = ""
     commit: str = ""
     no_gpu: str = ""
+    number: int = 1
 
     @property
     def is_standin(self) -> bool:
@@ -39,10 +44,16 @@ class Check:
 
     @property
     def stem(self) -> str:
-        """What its files are called: gpu-, the device, the day; partial ones say so."""
+        """What its files are called: gpu-, the device, the day; partial ones say so, later ones their number."""
         name = "standin" if self.is_standin else self.device.type.removeprefix("NVIDIA ") or "unknown"
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        return f"gpu-{slug}-{self.began:%Y-%m-%d}{'-partial' if self.partial else ''}"
+        again = f"-{self.number}" if self.number > 1 else ""
+        return f"gpu-{slug}-{self.began:%Y-%m-%d}{'-partial' if self.partial else ''}{again}"
+
+    def beside(self, directory: Path) -> Check:
+        """The same with the first number of which no file is there yet: no result takes another's place."""
+        numbered = (replace(self, number=number) for number in count(1))
+        return next(c for c in numbered if not any((directory / f"{c.stem}{end}").exists() for end in _ENDS))
 
     def document(self, outcomes: Sequence[Outcome], took_s: float) -> dict[str, object]:
         """All of it as JSON."""
@@ -126,14 +137,14 @@ def page(check: Check, outcomes: Sequence[Outcome], took_s: float, *, with_pictu
 
 def _overview(outcomes: Sequence[Outcome]) -> Iterator[str]:
     goals = [goal for outcome in outcomes for goal in outcome.findings.goals]
-    yield from _rows(("aim", "figure", "to reach", "met"), [(g.what, g.figure, g.aim, _said(g.met)) for g in goals])
+    yield from _rows(("aim", "figure", "to reach", "met"), [(g.what, g.figure, g.aim, _said(g)) for g in goals])
     yield ""
     told = [(o.title, str(o.status), f"{o.took_s:.0f}", o.why) for o in outcomes]
     yield from _rows(("section", "", "s", "why"), told)
 
 
-def _said(met: bool | None) -> str:
-    return "-" if met is None else "yes" if met else "**no**"
+def _said(goal: Goal) -> str:
+    return goal.instead if goal.met is None else "yes" if goal.met else "**no**"
 
 
 def _section(outcome: Outcome) -> Iterator[str]:
