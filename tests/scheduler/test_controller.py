@@ -10,9 +10,16 @@ from dataclasses import dataclass, replace
 import pytest
 
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.domain.errors import DaemonUnavailable, FastGShareError, InvalidValue, NoPlacement, NotFound
+from fastgshare.domain.errors import (
+    DaemonUnavailable,
+    FastGShareError,
+    InstanceFailed,
+    InvalidValue,
+    NoPlacement,
+    NotFound,
+)
 from fastgshare.domain.functions import Function, Replicas
-from fastgshare.domain.instances import InstanceState
+from fastgshare.domain.instances import Instance, InstanceState
 from fastgshare.domain.logs import LogLine
 from fastgshare.domain.requests import Request
 from fastgshare.domain.shares import Share
@@ -153,6 +160,29 @@ async def test_after_too_many_failures_only_deploying_or_scaling_tries_again() -
         assert p.problem() == ""
         await p.clock.advance(1.0)
         assert p.ready() == ["f-7"]
+
+
+async def test_who_is_not_to_blame_is_tried_again_for_as_long_as_it_takes_but_not_busily(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with platform() as p:
+        start, refused = p.cluster.start, list[float]()
+
+        async def refuse(instance: Instance) -> None:
+            refused.append(p.clock.now())
+            raise InstanceFailed(instance.id, "MPS is away", blameless=True, patience_s=5.0)
+
+        monkeypatch.setattr(p.cluster, "start", refuse)
+        began_s = p.clock.now()
+        await p.controller.deploy(function())
+        for _ in range(60):
+            await p.clock.advance(1.0)
+        assert [at_s - began_s for at_s in refused] == pytest.approx(list(range(0, 61, 5)))
+        assert p.problem().startswith("instance f-13 failed: MPS is away")
+        monkeypatch.setattr(p.cluster, "start", start)
+        await p.clock.advance(10.0)
+        assert p.problem() == ""
+        assert p.ready() == ["f-14"]
 
 
 async def test_a_bug_in_a_start_is_that_instances_problem_alone() -> None:

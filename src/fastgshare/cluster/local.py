@@ -21,9 +21,17 @@ from fastgshare.cluster.logs import LogBook
 from fastgshare.cluster.members import GRACE_S, Member
 from fastgshare.cluster.ports import Daemon, Partitioner
 from fastgshare.cluster.processes import RUNTIME, describe_exit, start_instance
+from fastgshare.cluster.quarantines import RETRY_S
 from fastgshare.dispatch.frames import Hello
 from fastgshare.domain.devices import Device, DeviceKind
-from fastgshare.domain.errors import FastGShareError, InstanceFailed, InstanceLost, InvalidValue, NotFound
+from fastgshare.domain.errors import (
+    FastGShareError,
+    InstanceFailed,
+    InstanceLost,
+    InvalidValue,
+    NotFound,
+    PartitionerUnavailable,
+)
 from fastgshare.domain.instances import Instance, InstanceState, InstanceStatus
 from fastgshare.domain.logs import LogLine
 from fastgshare.domain.rects import Placement
@@ -215,7 +223,10 @@ class LocalCluster:
         return found
 
     async def _admission(self, instance: Instance) -> Berth:
-        """The place of an instance, once one of its trust group can start there. Raises `InstanceFailed`."""
+        """The place of an instance, once one of its trust group can start there.
+
+        Raises `InstanceFailed`, without blame if it is the group that cannot start: another is tried a while later.
+        """
         berth = self._open_berth(instance)
         try:
             # It may have been deployed when the platform had other devices.
@@ -224,7 +235,9 @@ class LocalCluster:
                 await self._faults.entry(berth, instance.function.trust_group)
         except TimeoutError:
             problem = f"its trust group could not start within {self._start_timeout_s:g} s"
-            raise InstanceFailed(instance.id, problem) from None
+            raise InstanceFailed(instance.id, problem, blameless=True, patience_s=RETRY_S) from None
+        except PartitionerUnavailable as error:
+            raise InstanceFailed(instance.id, str(error), blameless=True, patience_s=RETRY_S) from None
         except FastGShareError as error:
             raise InstanceFailed(instance.id, str(error)) from None
         return self._open_berth(instance)

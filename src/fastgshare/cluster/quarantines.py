@@ -13,6 +13,8 @@ from fastgshare.domain.errors import FastGShareError, PartitionerUnavailable
 
 _WATCHED_S: Final = 2.5
 """By when whoever watches a device has noticed that it is gone."""
+RETRY_S: Final = 5.0
+"""How long to wait before a group that was not let in is tried again."""
 _LOGGER: Final = logging.getLogger(__name__)
 
 

@@ -33,14 +33,15 @@ class NoPlacement(FastGShareError):
 class InstanceFailed(FastGShareError):
     """An instance could not start, or ended by itself; the text carries its last words.
 
-    blameless: for what others did, or befell its device.
+    blameless: for what others did, or befell its device; patience_s: how long to wait then before another is tried.
     """
 
-    def __init__(self, instance_id: str, reason: str, *, blameless: bool = False) -> None:
+    def __init__(self, instance_id: str, reason: str, *, blameless: bool = False, patience_s: float = 0.0) -> None:
         super().__init__(f"instance {instance_id}: {reason}")
         self.instance_id = instance_id
         self.reason = reason
         self.blameless = blameless
+        self.patience_s = patience_s
 
 
 class InstanceLost(InstanceFailed):

@@ -29,7 +29,8 @@ class Record:
 class Failure:
     """An instance that ended by itself, and has no successor yet. attempt: how many in a row that makes.
 
-    blameless: it ended for what others did, or befell its device; it does not count as one in the row.
+    blameless: it ended for what others did, or befell its device; it does not count as one in the row. patience_s: how
+    long its successor then waits all the same, because it would fare alike.
     """
 
     instance_id: str
@@ -38,12 +39,14 @@ class Failure:
     was_ready: bool
     reason: str
     blameless: bool = False
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """When a failed instance is followed by another: at once if it is blameless, or had answered and is the first in a
-    row to fail, else after `first_s`, doubled each time up to `longest_s`; never after `attempts` in a row.
+    """When a failed instance is followed by another: after its patience, mostly none, if it is blameless; at once if it
+    had answered and is the first in a row to fail; else after `first_s`, doubled each time up to `longest_s`; never
+    after `attempts` in a row.
 
     stable_s: how long an instance must have answered for its failure to be the first in a row.
     """
@@ -58,7 +61,7 @@ class Backoff:
         if failure.attempt >= self.attempts:
             return math.inf
         if failure.blameless or (failure.was_ready and failure.attempt == 1):
-            return failure.failed_s
+            return failure.failed_s + failure.patience_s
         return float(failure.failed_s + min(self.longest_s, self.first_s * 2 ** (failure.attempt - 1)))
 
 
@@ -83,7 +86,16 @@ class Book:
                 book = replace(book, records={**book.records, id: replace(record, ready_s=now_s)})
         return book
 
-    def failed(self, instance_id: str, reason: str, now_s: float, backoff: Backoff, *, blameless: bool = False) -> Book:
+    def failed(
+        self,
+        instance_id: str,
+        reason: str,
+        now_s: float,
+        backoff: Backoff,
+        *,
+        blameless: bool = False,
+        patience_s: float = 0.0,
+    ) -> Book:
         """An instance has ended. Counts once, and not if it was told to."""
         record = self.records.get(instance_id)
         if record is None:
@@ -94,7 +106,7 @@ class Book:
         was_ready = record.ready_s is not None
         stable = record.ready_s is not None and now_s - record.ready_s >= backoff.stable_s
         attempt = (1 if stable else record.attempt) - blameless
-        failure = Failure(instance_id, attempt, now_s, was_ready, reason, blameless)
+        failure = Failure(instance_id, attempt, now_s, was_ready, reason, blameless, patience_s)
         name = record.function.name
         failures = {**self.failures, name: (*self.failures.get(name, ()), failure)}
         return replace(self, records=records, failures=failures)

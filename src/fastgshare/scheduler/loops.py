@@ -106,8 +106,11 @@ class Loop:
             self._fail(status.id, status.reason, blameless=status.blameless)
         self._ring()
 
-    def _fail(self, instance_id: str, reason: str, *, blameless: bool = False) -> None:
-        self.book = self.book.failed(instance_id, reason, self._clock.now(), self._backoff, blameless=blameless)
+    def _fail(self, instance_id: str, reason: str, *, blameless: bool = False, patience_s: float = 0.0) -> None:
+        now_s = self._clock.now()
+        self.book = self.book.failed(
+            instance_id, reason, now_s, self._backoff, blameless=blameless, patience_s=patience_s
+        )
 
     def _ring(self) -> None:
         self._wake.set()
@@ -158,7 +161,7 @@ class Loop:
         try:
             await self._cluster.start(instance)
         except InstanceFailed as error:
-            self._fail(instance.id, error.reason, blameless=error.blameless)
+            self._fail(instance.id, error.reason, blameless=error.blameless, patience_s=error.patience_s)
         except Exception as error:  # one instance's start must not end those of others
             _LOGGER.exception("start of %s", instance.id)
             self._fail(instance.id, f"{type(error).__name__}: {error}")
