@@ -113,7 +113,8 @@ async def test_a_share_of_the_cpu_is_measured_and_its_rates_are_sought(place: Pa
         replace(function(model=model), batch=Batching(4, 0.001)), CPU, place, asked, conditions, also
     )
     figures = found.figures
-    assert (found.outcome, found.reason) == (Outcome.MEASURED, "")
+    assert found.outcome is Outcome.MEASURED
+    assert not found.reason or found.reason.startswith("other programs used")
     assert figures is not None
     assert (found.asked, found.given) == (asked, Configuration(CPU.sm_step, 0.6, 2))
     assert figures.rps > 0

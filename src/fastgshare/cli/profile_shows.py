@@ -167,7 +167,8 @@ def sentence(trial: Trial) -> str:
     figures = trial.figures
     p99 = "" if figures.p99_s is None else f", 99% within {figures.p99_s * 1000:.1f} ms"
     error = f" +-{figures.rps_error:.1f}" if figures.rps_error else ""
-    return f"{where}{snapped}{load}: {figures.rps:.1f}{error} answers a second{p99}"
+    noise = f"; {trial.reason}" if trial.reason else ""
+    return f"{where}{snapped}{load}: {figures.rps:.1f}{error} answers a second{p99}{noise}"
 
 
 def surface(trials: Sequence[Trial], slo: Slo | None) -> Table:

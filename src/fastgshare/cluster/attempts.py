@@ -32,6 +32,8 @@ _FEWEST_OFFERED: Final = 150
 _LONGEST_FACTOR: Final = 4
 """A rate is offered for at most so many times the seconds that were asked for."""
 _PATIENCE_S: Final = 30.0
+_OTHERS: Final = 0.2
+"""Of a CPU's cores: the load generator and the daemon use less than this."""
 _MEMORY: Final = re.compile(
     r"out[ _]of[ _]memory|memoryerror|bad_alloc|mem is too small|fits into the (share|memory)", re.IGNORECASE
 )
@@ -222,7 +224,7 @@ class Attempt:
         used = (use.sm_utilisation, use.sm_occupancy, mem_bytes, use.received)
         figures = Figures(rate.rps, rate.error, p50_s, p95_s, p99_s, *used)
         kept = latencies.encode()
-        self.results.append(Result(Outcome.MEASURED, figures, "", kept, self._offered_rps, self._took_s()))
+        self.results.append(Result(Outcome.MEASURED, figures, _noise(use), kept, self._offered_rps, self._took_s()))
 
     def _took_s(self) -> float:
         """Since the load before."""
@@ -231,6 +233,13 @@ class Attempt:
 
     async def _window_s(self) -> float:
         return (await self.ground.daemon.window(self.ground.device.id))[1]
+
+
+def _noise(use: Use) -> str:
+    """What is to be known of a measurement that succeeded, in words; "" if nothing."""
+    if use.others is None or use.others < _OTHERS:
+        return ""
+    return f"other programs used {use.others:.0%} of the cores meanwhile"
 
 
 def _failed(reason: str) -> Failed:

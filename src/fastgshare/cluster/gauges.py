@@ -20,11 +20,15 @@ _PROC: Final = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one instance had of its device. received: part of the time, by the ledger. None: it is not counted."""
+    """What one instance had of its device. received: part of the time, by the ledger. None: it is not counted.
+
+    others: part of a CPU's cores that all but the instance used: this program, and strangers.
+    """
 
     received: float | None = None
     sm_utilisation: float | None = None
     sm_occupancy: float | None = None
+    others: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -50,15 +54,12 @@ class Gauge:
         entry = next((entry for entry in grown if entry.window_s > 0), None)
         if entry is None:
             return Use()
-        return Use(min(1.0, entry.received_s / entry.window_s), *self._utilisation(entry))
-
-    def _utilisation(self, entry: LedgerEntry) -> tuple[float | None, float | None]:
-        """On a CPU by the instance's own CPU time: the device's counters have what strangers do in them."""
-        device = self.ground.device
-        if device.kind is DeviceKind.CPU:
-            return min(1.0, entry.cpu_s / entry.window_s / device.sm_count), None
-        found = self._readings.values()
-        return _mean(each.sm_utilisation for each in found), _mean(each.sm_occupancy for each in found)
+        received, device = min(1.0, entry.received_s / entry.window_s), self.ground.device
+        used = _mean(each.sm_utilisation for each in self._readings.values())
+        if device.kind is DeviceKind.CPU:  # its counters have what strangers do in them
+            own = min(1.0, entry.cpu_s / entry.window_s / device.sm_count)
+            return Use(received, own, others=None if used is None else max(0.0, used - own))
+        return Use(received, used, _mean(each.sm_occupancy for each in self._readings.values()))
 
     async def _entries(self) -> list[LedgerEntry]:
         return [entry for entry in await self.ground.daemon.totals() if entry.instance_id == self.instance_id]
