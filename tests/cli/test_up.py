@@ -361,7 +361,7 @@ def test_a_share_is_checked_against_what_divides_the_device(tmp_path: Path, file
     path = file(loud="shout")
     Path(path).write_text(re.sub("sm: [0-9.]+", "sm: 40", Path(path).read_text()))
     status, said = fails(tmp_path / "a", "-f", path, "--device", "standin", "--partitioner", "none")
-    assert (status, " of loud: " in said, "multiples of 100 on device standin" in said) == (2, True, True)
+    assert (status, " of loud: " in said, "100: nothing divides the SMs of device standin" in said) == (2, True, True)
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda:0"])

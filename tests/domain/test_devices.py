@@ -36,3 +36,13 @@ def test_shares_of_a_gpu_go_by_the_percent(kind: DeviceKind, sms: int) -> None:
         device.check(Share(12.5, 0.5, 0.5))
     with pytest.raises(InvalidValue, match="mem_bytes: 1073741825"):
         device.check(Share(10, 0.5, 0.5, 2**30 + 1))
+
+
+def test_where_nothing_divides_a_device_only_the_whole_is_allowed() -> None:
+    device = Device("standin", DeviceKind.STANDIN, 132, 80 * 2**30, steps=1)
+    with pytest.raises(InvalidValue, match=r"allowed: 100: nothing divides the SMs of device standin \(no MPS: see"):
+        device.check(Share(50, 0.5, 0.5))
+    with pytest.raises(InvalidValue, match=r"nearest: 100$"):
+        Device("cpu", DeviceKind.CPU, 1).check(Share(50, 0.5, 0.5))
+    with pytest.raises(InvalidValue, match=r"at most 80Gi, which is what device standin has"):
+        device.check(Share(100, 0.5, 0.5, 100 * 2**30))

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from fastgshare.domain.devices import DeviceKind
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.spec import frameworks
-from fastgshare.spec.frameworks import CUDA_PROVIDER, EXPORTED, ONNX, SCRIPTED, Format, check_framework, format_of
+from fastgshare.spec.frameworks import (
+    CUDA_PROVIDER,
+    EXPORTED,
+    ONNX,
+    SCRIPTED,
+    Format,
+    check_content,
+    check_framework,
+    format_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +103,35 @@ def test_a_framework_that_says_nothing_of_where_it_is_counts_as_missing(monkeypa
     monkeypatch.setattr(frameworks, "find_spec", broken)
     with pytest.raises(InvalidValue, match="where torch is installed"):
         check_framework("net.pt", DeviceKind.CPU, "device cpu")
+
+
+def archive(path: Path, *members: str) -> Path:
+    with ZipFile(path, "w") as file:
+        for member in members:
+            file.writestr(f"{path.stem}/{member}", b"")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_checkpoint_is_no_program(tmp_path: Path, suffix: str) -> None:
+    path = archive(tmp_path / f"sd{suffix}", "data.pkl", "data/0", "version")
+    advice = r"this is a checkpoint .*, not a program: export it with torch\.export \(\.pt2\)"
+    with pytest.raises(InvalidValue, match=advice):
+        check_content(str(path), path)
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pt2", "net.onnx"])
+def test_a_file_that_is_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"<html>not a model")
+    with pytest.raises(InvalidValue, match=r"^model: .*(is a zip, and this file is none|which this file is not)"):
+        check_content(str(path), path)
+
+
+def test_programs_are_what_they_say(tmp_path: Path) -> None:
+    scripted = archive(tmp_path / "s.pt", "data.pkl", "constants.pkl", "code/__torch__.py")
+    exported = archive(tmp_path / "e.pt2", "models/model.json", "data/weights/weight_0")
+    network = tmp_path / "n.onnx"
+    network.write_bytes(b"\x08\x07")
+    for path in (scripted, exported, network, tmp_path / "gone.onnx"):
+        check_content(str(path), path)

@@ -121,6 +121,11 @@ def test_a_path_with_a_colon_can_be_written() -> None:
         ({"handler": "hand ler:x"}, "handler", "path.py:attribute"),
         ({"env": {"N": 2}}, "env.N", "in quotes"),
         ({"env": {3: "x"}}, "env.3", "in quotes"),
+        (
+            {"env": {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "100"}},
+            "env.CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+            "the share says them",
+        ),
         ({"labels": {"com.openfaas.scale.min": "2"}}, 'labels["com.openfaas.scale.min"]', "the field replicas.min"),
         ({"annotations": {"fastgshare/gpu_mem": "1"}}, 'annotations["fastgshare/gpu_mem"]', "the field share.mem"),
         ({"annotations": {"fastgshare/x": "1"}}, 'annotations["fastgshare/x"]', "do not begin with"),

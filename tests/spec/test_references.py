@@ -22,8 +22,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "inner" / "data").mkdir(parents=True)
     for init in (folder / "__init__.py", folder / "inner" / "__init__.py"):
         init.write_text("raise AssertionError('imported')")
-    (folder / "model.onnx").write_bytes(b"x")
-    (folder / "inner" / "data" / "model.onnx").write_bytes(b"y")
+    (folder / "model.onnx").write_bytes(b"\x08x")
+    (folder / "inner" / "data" / "model.onnx").write_bytes(b"\x08y")
     (folder / "handler.py").write_text("raise AssertionError('imported')")
     (tmp_path / "single.py").write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -39,7 +39,7 @@ def test_resources_are_found_without_importing_their_package(package: Path) -> N
 
 
 def test_files_are_found(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"")
+    (tmp_path / "m.onnx").write_bytes(b"\x08")
     (tmp_path / "h.py").write_text("")
     references.check(function(f"{tmp_path}/m.onnx", f"{tmp_path}/h.py:Handler"))
 

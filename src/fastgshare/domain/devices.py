@@ -9,6 +9,7 @@ from typing import Final
 
 from fastgshare.domain.errors import InvalidValue
 from fastgshare.domain.shares import Share
+from fastgshare.domain.units import write_bytes
 
 PERCENT_STEPS: Final = 100
 """MPS caps SMs in whole percent, whatever their number."""
@@ -73,14 +74,19 @@ class Device:
         """Raise `InvalidValue` if the share is off the grid (naming the two nearest) or too large in memory."""
         below, above = self.nearest_sm(share.sm_partition)
         if abs(share.sm_partition - below) > 1e-3 and abs(share.sm_partition - above) > 1e-3:
-            raise InvalidValue(
-                "sm_partition",
-                share.sm_partition,
-                f"multiples of {self.sm_step:g} on device {self.id} ({self.sm_count} SMs); "
-                f"nearest: {below:g} and {above:g}",
-            )
+            raise InvalidValue("sm_partition", share.sm_partition, self._allowed_sm(below, above))
         if self.mem_bytes and share.mem_bytes > self.mem_bytes:
-            raise InvalidValue("mem_bytes", share.mem_bytes, f"at most the {self.mem_bytes} bytes of device {self.id}")
+            raise InvalidValue(
+                "mem_bytes",
+                share.mem_bytes,
+                f"at most {write_bytes(self.mem_bytes)}, which is what device {self.id} has",
+            )
+
+    def _allowed_sm(self, below: float, above: float) -> str:
+        if self.takes_turns and self.sm_steps == 1:
+            return f"100: nothing divides the SMs of device {self.id} (no MPS: see fastgshare doctor)"
+        nearest = f"{below:g}" if below == above else f"{below:g} and {above:g}"
+        return f"multiples of {self.sm_step:g} on device {self.id} ({self.sm_count} SMs); nearest: {nearest}"
 
     def sms_of(self, sm_offset: float, sm: float) -> tuple[int, ...]:
         """SM indices (CPU: logical core numbers) of the range [sm_offset, sm_offset + sm) in percent, at least one.

@@ -58,3 +58,12 @@ def parse_bytes(field: str, text: str | int | float) -> int:
     if match is None:
         raise InvalidValue(field, text, "a size in bytes such as 512Mi, 2GiB, 1.5G or 1048576")
     return int(float(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])
+
+
+def write_bytes(size_bytes: int) -> str:
+    """A size as people write it: in the largest of Ki, Mi, Gi and Ti that it is a multiple of, else in bytes."""
+    for unit in ("Ti", "Gi", "Mi", "Ki"):
+        size, rest = divmod(size_bytes, _BYTE_UNITS[unit.lower()])
+        if size and not rest:
+            return f"{size}{unit}"
+    return f"{size_bytes} bytes"

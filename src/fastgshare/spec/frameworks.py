@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Final
+from zipfile import BadZipFile, ZipFile
 
 from fastgshare.domain.devices import DeviceKind
 from fastgshare.spec.problems import Problem
@@ -29,6 +30,12 @@ ONNX: Final = Format(".onnx", "onnxruntime", "ONNX model")
 EXPORTED: Final = Format(".pt2", "torch", "program of torch.export")
 SCRIPTED: Final = Format(".pt", "torch", "TorchScript model")
 FORMATS: Final = (ONNX, EXPORTED, SCRIPTED)
+_WORDS: Final = {EXPORTED.suffix: f"a {EXPORTED.words}", SCRIPTED.suffix: f"a {SCRIPTED.words}"}
+_CHECKPOINT: Final = "a checkpoint (state_dict or pickled module)"
+_ONNX_TAGS: Final = tuple(
+    bytes.fromhex(tag) for tag in ("08", "12", "1a", "22", "28", "32", "3a", "42", "72", "a201", "ca01")
+)
+"""What a model of ONNX can begin with: the tags of its fields in protobuf."""
 
 
 def format_of(model: str) -> Format:
@@ -39,6 +46,39 @@ def format_of(model: str) -> Format:
             return known
     listed = ", ".join(f"{known.suffix} ({known.words})" for known in FORMATS)
     raise Problem(("model",), model, f"a file whose name ends in one of {listed}")
+
+
+def check_content(model: str, path: Path) -> None:
+    """Raise `InvalidValue` for a file that its first bytes or its members show not to be what its name says."""
+    suffix = PurePosixPath(model).suffix.lower()
+    try:
+        if suffix == ONNX.suffix and not _first_bytes(path).startswith(_ONNX_TAGS):
+            raise Problem(("model",), model, "an ONNX model, which this file is not")
+        if suffix in (EXPORTED.suffix, SCRIPTED.suffix):
+            _check_archive(model, path, suffix)
+    except OSError:
+        return  # whoever opens it says why
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
+
+
+def _check_archive(model: str, path: Path, suffix: str) -> None:
+    """Programs of torch are zips: TorchScript has its code in one, torch.export a description in JSON."""
+    try:
+        with ZipFile(path) as archive:
+            names = archive.namelist()
+    except BadZipFile:
+        allowed = f"{_WORDS[suffix]}, which is a zip, and this file is none: export it with torch.export (.pt2)"
+        raise Problem(("model",), model, allowed) from None
+    scripted = any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names)
+    exported = any(name.endswith(".json") for name in names)
+    if scripted or (suffix == EXPORTED.suffix and exported) or not any(n.endswith("/data.pkl") for n in names):
+        return
+    allowed = f"{_WORDS[suffix]}; this is {_CHECKPOINT}, not a program: export it with torch.export (.pt2)"
+    raise Problem(("model",), model, allowed)
 
 
 def check_framework(model: str, kind: DeviceKind, where: str) -> Format:

@@ -33,6 +33,7 @@ _PATHS: Final[dict[str, problems.Path]] = {
 """Field of the domain -> where its value stands in a document."""
 MIN_MEM_BYTES: Final = 64 * 2**20
 """An instance with a smaller cap has no room to start in."""
+_OF_A_SHARE: Final = ("CUDA_MPS_", "CUDA_VISIBLE_DEVICES", "FASTGSHARE_", "LD_PRELOAD")
 _OTHER_UNITS: Final = {"slo.latency_s", "slo.fraction", "batch.max_wait_s", "timeout_s", "burst_s"}
 
 
@@ -45,6 +46,7 @@ def load(document: Mapping[str, object], *, base: Path | None = None) -> Functio
     parsed = problems.parse(FunctionDocument, document)
     _check_reserved("labels", parsed.labels, LABELS)
     _check_reserved("annotations", parsed.annotations, ANNOTATIONS)
+    _check_env(parsed.env)
     try:
         return _function(parsed, base)
     except InvalidValue as error:
@@ -185,6 +187,14 @@ def _check_reserved(field: str, given: Mapping[str, str], reserved: Mapping[str,
             raise Problem((field, key), value, f"the field {problems.field_name(reserved[key])} instead")
         if key.startswith(PREFIX):
             raise Problem((field, key), value, f"keys that do not begin with {PREFIX}")
+
+
+def _check_env(given: Mapping[str, str]) -> None:
+    """Refuse variables by which a process would say itself what share it is on."""
+    for name, value in given.items():
+        if name.startswith(_OF_A_SHARE):
+            allowed = f"names that do not begin with {', '.join(_OF_A_SHARE)}: the share says them"
+            raise Problem(("env", name), value, allowed)
 
 
 def _dump_share(share: Share) -> dict[str, object]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from fastgshare.domain.functions import Function
+from fastgshare.spec.frameworks import check_content
 from fastgshare.spec.problems import Problem
 
 _NAME: Final = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
@@ -81,9 +82,9 @@ def files(function: Function) -> tuple[Path, ...]:
 
 
 def check(function: Function) -> None:
-    """Raise `InvalidValue` unless the files behind a function's model and handler are there."""
+    """Raise `InvalidValue` unless the files behind a function's model and handler are there, and the former is one."""
     if function.model is not None:
-        model_path(function.model)
+        check_content(function.model, model_path(function.model))
     if function.handler is not None:
         _check_handler(function.handler)
 
