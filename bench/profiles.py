@@ -42,9 +42,16 @@ class Held:
         return f"{median:7.2%} {tail:7.2%} {np.mean(self.held):7.1%}"
 
 
+def rps_of(trial: Trial) -> float:
+    """What a trial measured."""
+    if trial.figures is None:
+        raise SystemExit(f"error: {trial.asked}: {trial.reason}")
+    return trial.figures.rps
+
+
 def held_out(predictor: Predictor, full: Mapping[Configuration, Trial]) -> Held:
     """Compare predictions with all that was measured but not shown."""
-    pairs = [(predictor.capacity(c), t.figures.rps) for c, t in full.items() if c not in predictor.measured]
+    pairs = [(predictor.capacity(c), rps_of(t)) for c, t in full.items() if c not in predictor.measured]
     errors = tuple(abs(estimate.value / rps - 1) for estimate, rps in pairs)
     return Held(errors, tuple(estimate.low <= rps <= estimate.high for estimate, rps in pairs))
 
@@ -72,7 +79,7 @@ def adapted(full: Mapping[Configuration, Trial], slo: Slo | None, seed: int) -> 
 
 def slos(full: Mapping[Configuration, Trial]) -> tuple[Slo | None, ...]:
     """None, a tight one and a loose one: in requests as the whole device answers them alone, and windows."""
-    alone_s = 1 / full[Configuration(100, 1)].figures.rps
+    alone_s = 1 / rps_of(full[Configuration(100, 1)])
     return None, Slo(0.02 + 3 * alone_s), Slo(0.06 + 6 * alone_s)
 
 

@@ -24,6 +24,7 @@ VERBS: Final = {
     "ps": "fastgshare.cli.ps:ps",
     "resize": "fastgshare.cli.resize:resize",
     "profile": "fastgshare.cli.profile:profile",
+    "profiles": "fastgshare.cli.profiles:profiles",
     "devices": "fastgshare.cli.devices:devices",
     "conformance": "fastgshare.cli.conformance:conformance",
     "doctor": "fastgshare.cli.doctor:doctor",

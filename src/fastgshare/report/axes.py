@@ -12,7 +12,7 @@ from fastgshare.report import svg
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 20.0, 40.0, 48.0
 """Room around a frame for its heading, its ticks and its labels."""
 
-_LEAST: Final = 1e-9
+LEAST: Final = 1e-9
 """What is smaller is 0 to every picture here."""
 
 _STEPS: Final = (1.0, 2.0, 5.0, 10.0)
@@ -42,12 +42,12 @@ class Scale:
 def from_zero(values: Iterable[float], length: float) -> Scale:
     """A scale from 0 to a little above the largest value."""
     largest = max([*values, 0.0])
-    return Scale(0.0, 1.06 * largest if largest > _LEAST else 1.0, length)
+    return Scale(0.0, 1.06 * largest if largest > LEAST else 1.0, length)
 
 
 def spanning(values: Iterable[float], length: float) -> Scale:
     """A logarithmic scale around all values that are not as good as 0."""
-    above = [value for value in values if value > _LEAST] or [1.0]
+    above = [value for value in values if value > LEAST] or [1.0]
     return Scale(min(above) / 1.25, max(above) * 1.25, length, logarithmic=True)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fastgshare.domain.profiles import Configuration, Estimate, Outcome, Trial
+
+_LEAST_AREA: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,9 @@ class Point:
 
     @property
     def rpr(self) -> float | None:
-        """Requests a second per device that is paid for: value / (SM x quota)."""
-        return None if self.value is None else self.value / self.configuration.area
+        """Requests a second per device that is paid for: value / (SM x quota); None where nearly nothing is."""
+        area = self.configuration.area
+        return None if self.value is None or area < _LEAST_AREA else self.value / area
 
     @property
     def interval(self) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from fastgshare.domain.profiles import Configuration
 from fastgshare.report import marks, svg
-from fastgshare.report.axes import LEFT, TOP, Frame, Scale, frame_size, from_zero, shown
+from fastgshare.report.axes import LEAST, LEFT, TOP, Frame, Scale, frame_size, from_zero, shown
 from fastgshare.report.colours import PALETTE, text_class
 from fastgshare.report.points import Point
 
@@ -25,7 +25,7 @@ def heatmap(points: Sequence[Point], *, title: str, width: float = 860.0, mark: 
     """
     quotas, sms = sorted({p.configuration.quota for p in points}), sorted({p.configuration.sm for p in points})
     cell = (width - LEFT - _SIDE) / max(1, len(quotas)), 44.0
-    top = max([p.value or 0.0 for p in points], default=0.0) or 1.0
+    top = max([p.value or 0.0 for p in points if (p.value or 0.0) > LEAST], default=1.0)
     high = cell[1] * len(sms)
     body = [svg.text(-LEFT + 8, -22, title, "strong"), svg.text(-LEFT + 8, -6, "SMs, %", "soft small")]
     body += [svg.text(-8, high - cell[1] * (i + 0.5) + 4, shown(sm), "soft small", "end") for i, sm in enumerate(sms)]

@@ -40,6 +40,7 @@ figures = st.builds(
     _fraction,
     _fraction,
     st.none() | st.integers(0, 2**50),
+    _fraction,
 )
 trials = st.builds(
     Trial,
