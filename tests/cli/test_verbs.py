@@ -22,7 +22,7 @@ FUNCTIONS = """functions:
 @pytest.fixture
 def file(tmp_path: Path) -> str:
     for name in ("ocr.onnx", "ocr2.onnx", "ocr3.onnx", "topic.onnx"):
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_bytes(b"\x08\x07")  # as an ONNX file begins
     path = tmp_path / "functions.yaml"
     path.write_text(FUNCTIONS)
     return str(path)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fastgshare.state.errors import StateUnavailable
+
+_PATIENCE_S: Final = 2.0
+_RETRY_S: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def migrate(connection: sqlite3.Connection, path: Path, layout: Layout = FUNCTIO
     Raises `StateUnavailable` if it was written by a newer program or belongs to another one, and `sqlite3.Error`.
     """
     _check(connection, path, layout)
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -103,6 +107,20 @@ def migrate(connection: sqlite3.Connection, path: Path, layout: Layout = FUNCTIO
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have changes written ahead. SQLite does not wait for others here, whatever the connection's patience."""
+    give_up_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > give_up_s:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 def _check(connection: sqlite3.Connection, path: Path, layout: Layout) -> None:
